@@ -1,5 +1,6 @@
-"""Generators of small embedded data sets."""
+"""Generator of the small embedded data set, and helpers for data of one's own."""
 
+from .coco import coco_classes
 from .shapes import SHAPE_CLASSES, generate_shapes
 
-__all__ = ['SHAPE_CLASSES', 'generate_shapes']
+__all__ = ['SHAPE_CLASSES', 'coco_classes', 'generate_shapes']

@@ -1,0 +1,18 @@
+"""ImageNet-1K in the folder that IMAGENET_ROOT names; data/imagenet/ by default."""
+
+_base_ = 'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py'
+
+data_root = r'{{$IMAGENET_ROOT:data/imagenet/}}'
+
+# 8 GPUs with 128 images each
+train_dataloader = dict(
+    batch_size=128,
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(data_root=data_root),
+)
+val_dataloader = dict(
+    batch_size=128,
+    collate_fn=dict(type='default_collate'),
+    dataset=dict(data_root=data_root),
+)
+test_dataloader = val_dataloader

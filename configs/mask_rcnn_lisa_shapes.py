@@ -1,0 +1,33 @@
+"""Mask R-CNN with light heads on a LiSA of 2M parameters: learns the shapes on a CPU in minutes."""
+
+_base_ = [
+    './_base_/models/mask_rcnn_lisa_t_light.py',
+    './_base_/datasets/shapes.py',
+    './_base_/schedules/adamw_scratch.py',
+    'mmdet::_base_/default_runtime.py',
+]
+
+model = dict(
+    backbone=dict(
+        arch=dict(
+            _delete_=True,
+            embed_dims=(32, 64, 128, 256),
+            depths=(1, 1, 3, 1),
+            num_heads=(2, 4, 8, 16),
+            num_patterns=(1, 1, 1, 1),
+            rpe_radius=(15, 15, 7, 3),
+            mlp_ratios=(4, 4, 4, 4),
+        ),
+        pretrain_img_size=128,
+        drop_path_rate=0.0,
+    ),
+    neck=dict(in_channels=[32, 64, 128, 256], out_channels=64),
+    rpn_head=dict(in_channels=64, feat_channels=64),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=64),
+        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=5),
+        mask_roi_extractor=dict(out_channels=64),
+        mask_head=dict(in_channels=64, conv_out_channels=64, num_classes=5),
+    ),
+    train_cfg=dict(rcnn=dict(sampler=dict(num=64))),
+)

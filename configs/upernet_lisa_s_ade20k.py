@@ -1,0 +1,8 @@
+"""UperNet, LiSA-small, 160k iterations, ADE20K."""
+
+_base_ = [
+    './_base_/models/upernet_lisa_s.py',
+    './_base_/datasets/ade20k.py',
+    './_base_/schedules/adamw_160k.py',
+    'mmseg::_base_/default_runtime.py',
+]

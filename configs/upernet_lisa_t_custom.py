@@ -1,0 +1,8 @@
+"""UperNet with a light head, LiSA-tiny, from scratch, on label maps of one's own."""
+
+_base_ = [
+    './_base_/models/upernet_lisa_t_light.py',
+    './_base_/datasets/masks_custom.py',
+    './_base_/schedules/adamw_scratch_iters.py',
+    'mmseg::_base_/default_runtime.py',
+]

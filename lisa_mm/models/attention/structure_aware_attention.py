@@ -1,0 +1,206 @@
+"""Structure-aware attention as a module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from lisa_mm.ops import extend_table, interpolate_table, structure_aware_attention
+from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_option
+from lisa_mm.registry import MODELS
+
+RESOLUTIONS = ('extend', 'interpolate')
+
+
+@MODELS.register_module()
+class StructureAwareAttention(BaseModule):
+    """Multi-head structure-aware attention (LiSA) on a grid.
+
+    Queries and keys are L2-normalised per head, the tables start as white
+    noise of unit L2 norm, and the patterns are scaled so that at initialisation
+    the output has about the magnitude of the values, on any grid.
+
+    Args:
+        embed_dims: Channels C of input and output.
+        num_heads: Heads G; each has C / G channels.
+        num_patterns: Structural patterns P of a head. Defaults to 1.
+        rpe_radius: Half extents (ry, rx) of the relative position embeddings,
+            in positions of the grid; one number for both. Defaults to 13.
+        boundary: What the tables see outside the grid: nothing (``'zero'``) or
+            the grid wrapped around (``'circular'``). Defaults to ``'zero'``.
+        resolution: How the tables are carried to a grid other than
+            ``reference_grid``: ``'extend'`` leaves every offset its weight,
+            ``'interpolate'`` stretches the tables with the grid. Weights of
+            tables with another extent are loaded by the same policy. Defaults
+            to ``'extend'``.
+        reference_grid: Grid (H, W) that the tables are made for; one number
+            for both. Needed by ``'interpolate'``, and saved with the weights.
+            Defaults to None.
+        qkv_bias: Whether queries, keys and values have a bias. Defaults to
+            True.
+        impl: Implementation, see :func:`lisa_mm.ops.structure_aware_attention`.
+            Defaults to ``'auto'``.
+        init_cfg: Initialisation config of MMEngine. Defaults to None.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> import torch
+        >>> from lisa_mm.models import StructureAwareAttention
+        >>> attention = StructureAwareAttention(embed_dims=32, num_heads=4)
+        >>> attention(torch.randn(2, 32, 17, 30)).shape
+        torch.Size([2, 32, 17, 30])
+
+    Source: this project's reading of `Lightweight Structure-Aware Attention for
+    Visual Understanding <https://arxiv.org/abs/2211.16289>`_.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        num_patterns: int = 1,
+        rpe_radius: int | tuple[int, int] = 13,
+        boundary: str = 'zero',
+        resolution: str = 'extend',
+        reference_grid: int | tuple[int, int] | None = None,
+        qkv_bias: bool = True,
+        impl: str = 'auto',
+        init_cfg: dict | list | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        for name, number in (('num_heads', num_heads), ('num_patterns', num_patterns)):
+            if not isinstance(number, int) or number < 1:
+                raise ValueError(f'{name} must be a positive integer, got {number!r}')
+        if embed_dims % num_heads:
+            raise ValueError(
+                f'embed_dims must be a multiple of num_heads, got embed_dims={embed_dims} '
+                f'and num_heads={num_heads}'
+            )
+        check_option('boundary', boundary, BOUNDARIES)
+        check_option('resolution', resolution, RESOLUTIONS)
+        check_option('impl', impl, IMPLS)
+        if resolution == 'interpolate' and reference_grid is None:
+            raise ValueError(
+                "resolution='interpolate' needs reference_grid, the grid (H, W) that the "
+                'tables are made for'
+            )
+        radius = _pair('rpe_radius', rpe_radius, minimum=0)
+        self.embed_dims = embed_dims
+        self.num_heads = num_heads
+        self.num_patterns = num_patterns
+        self.boundary = boundary
+        self.resolution = resolution
+        self.impl = impl
+        # A random pair of unit vectors of dk channels has a product of variance
+        # 1 / dk, and the output is a sum over P patterns.
+        self.scale = (embed_dims // num_heads / num_patterns) ** 0.5
+
+        self.qkv = nn.Conv2d(embed_dims, 3 * embed_dims, 1, bias=qkv_bias)
+        self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
+        shape = num_heads, num_patterns, 2 * radius[0] + 1, 2 * radius[1] + 1
+        self.rpe_encoder = nn.Parameter(_white_noise(shape))
+        self.rpe_decoder = nn.Parameter(_white_noise(shape))
+        self._reference = None
+        if resolution == 'interpolate':
+            self._reference = _pair('reference_grid', reference_grid, minimum=1)
+            self.register_buffer('reference_grid', torch.tensor(self._reference))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mix the positions of a map.
+
+        Args:
+            x: (B, C, H, W), any grid.
+
+        Returns:
+            Tensor: (B, C, H, W).
+        """
+        query, key, value = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
+        grid = x.shape[-2:]
+        # in at least float32: the square of a half-precision activation overflows
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        out = structure_aware_attention(
+            F.normalize(query.to(dtype), dim=2) * self.scale,
+            F.normalize(key.to(dtype), dim=2),
+            value,
+            self._table_for(grid, self.rpe_encoder),
+            self._table_for(grid, self.rpe_decoder),
+            self.boundary,
+            self.impl,
+        )
+        return self.proj(out.flatten(1, 2))
+
+    def extra_repr(self) -> str:
+        """Name what the submodules do not show."""
+        return (
+            f'num_heads={self.num_heads}, num_patterns={self.num_patterns}, '
+            f'rpe={_extent(self.rpe_encoder)}, boundary={self.boundary!r}, '
+            f'resolution={self.resolution!r}, impl={self.impl!r}'
+        )
+
+    def _table_for(self, grid: tuple[int, int], table: Tensor) -> Tensor:
+        """Carry a table to a grid by the policy."""
+        # With 'extend' a table is what it is: the operator takes any extent.
+        if self._reference is None or self._reference == tuple(grid):
+            return table
+        stretch = [size / reference for size, reference in zip(grid, self._reference)]
+        radius = [round(size // 2 * factor) for size, factor in zip(table.shape[2:], stretch)]
+        return interpolate_table(table, stretch, radius)
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Load weights; tables of another extent are carried over by the policy."""
+        grid_key = prefix + 'reference_grid'
+        stretch = (1.0, 1.0)
+        if self._reference is None:
+            state_dict.pop(grid_key, None)
+        else:
+            # Weights trained with 'extend' are for the grid that this module names.
+            grid = state_dict.setdefault(grid_key, self.reference_grid).tolist()
+            stretch = tuple(own / other for own, other in zip(self._reference, grid))
+        for name in ('rpe_encoder', 'rpe_decoder'):
+            key, own = prefix + name, getattr(self, name)
+            table = state_dict.get(key)
+            if table is None or table.shape == own.shape or table.shape[:2] != own.shape[:2]:
+                continue  # nothing to carry over, or not a matter of the extent
+            radius = [size // 2 for size in own.shape[2:]]
+            if self.resolution == 'extend':
+                state_dict[key] = extend_table(table, radius)
+                done = 'every offset keeps its weight'
+            else:
+                state_dict[key] = interpolate_table(table, stretch, radius)
+                state_dict[grid_key] = self.reference_grid.clone()
+                done = f'stretched by {stretch[0]:.3g} x {stretch[1]:.3g}'
+            print_log(
+                f'{key}: tables of {_extent(table)} offsets carried over to {_extent(own)} '
+                f'(resolution={self.resolution!r}: {done})',
+                logger='current',
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        if self._reference is not None:
+            self._reference = tuple(self.reference_grid.tolist())
+
+
+def _white_noise(shape: tuple[int, ...]) -> Tensor:
+    """Return random tables of unit L2 norm: independent of their extent in effect."""
+    return F.normalize(torch.randn(shape).flatten(2), dim=2).view(shape)
+
+
+def _extent(table: Tensor) -> str:
+    return 'x'.join(str(size) for size in table.shape[2:])
+
+
+def _pair(name: str, value: int | tuple[int, int], minimum: int) -> tuple[int, int]:
+    pair = (value, value) if isinstance(value, int) else tuple(value)
+    if len(pair) != 2 or any(not isinstance(n, int) or n < minimum for n in pair):
+        raise ValueError(
+            f'{name} must be an integer of at least {minimum}, or two of them (y, x), got {value!r}'
+        )
+    return pair

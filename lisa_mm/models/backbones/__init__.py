@@ -1,0 +1,5 @@
+"""Backbones."""
+
+from .lisa import LiSA
+
+__all__ = ['LiSA']

@@ -1,0 +1,84 @@
+"""What the command-line tools share."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import os.path as osp
+import sys
+import traceback
+from collections.abc import Iterator
+
+from mmengine.config import Config, DictAction
+
+import lisa_mm
+
+from .config import DATA_ROOT_VARIABLES, load_config
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that all tools on configs have.
+
+    Args:
+        description: What the tool does.
+
+    Returns:
+        ArgumentParser: With ``config``, ``--work-dir``, ``--data-root``,
+        ``--cfg-options`` and ``--launcher``.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument('config', help='config file of MMDetection, MMSegmentation or MMPretrain')
+    parser.add_argument(
+        '--work-dir', help='folder of logs and checkpoints; work_dirs/NAME_OF_CONFIG by default'
+    )
+    parser.add_argument(
+        '--data-root',
+        metavar='DIR',
+        help='folder of the data, for all loaders and evaluators; by default what the config '
+        f'says, or one of the environment variables {", ".join(DATA_ROOT_VARIABLES)}',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='settings to override, by their dotted names; an index stands for an element of a '
+        'list: train_dataloader.dataset.pipeline.2.scale="(256,256)"',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='job launcher; none by default',
+    )
+    # torch.distributed.launch passes it to every process
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def read_config(args: argparse.Namespace) -> Config:
+    """Read the config that the arguments of :func:`make_parser` describe."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
+    return cfg
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Let the errors that this package's own checks raise end the program in one line.
+
+    Errors from elsewhere keep their traceback.
+    """
+    try:
+        yield
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
+        if not raised_in.startswith(osp.dirname(lisa_mm.__file__)):
+            raise
+        sys.exit(f'{type(error).__name__}: {error}')

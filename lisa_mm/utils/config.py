@@ -1,0 +1,259 @@
+"""Loading and adapting configs, for the tools."""
+
+from __future__ import annotations
+
+import os
+import os.path as osp
+from collections.abc import Iterator
+
+from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
+
+from .environment import CODEBASES, check_codebase
+
+# The environment variables that the data folders of configs/ are read from.
+DATA_ROOT_VARIABLES = ('COCO_ROOT', 'ADE20K_ROOT', 'IMAGENET_ROOT', 'CUSTOM_ROOT', 'SHAPES_ROOT')
+
+# What merges the predictions for augmented images, where a config names nothing.
+TTA_MODELS = {
+    'mmdet': dict(
+        type='DetTTAModel', tta_cfg=dict(nms=dict(type='nms', iou_threshold=0.5), max_per_img=100)
+    ),
+    'mmpretrain': dict(type='AverageClsScoreTTA'),
+}
+
+
+def load_config(
+    path: str, cfg_options: dict | None = None, data_root: str | None = None
+) -> Config:
+    """Read a config file of any of the codebases, and check what it needs.
+
+    Args:
+        path: The config file.
+        cfg_options: Settings to override, by their dotted names. Defaults to
+            None.
+        data_root: Folder of the data, for all loaders and evaluators.
+            Defaults to None: as the config says.
+
+    Returns:
+        Config: The config.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If the codebase of the config, or something that it
+            needs, is missing or too old.
+        ValueError: If the config does not name a codebase by its
+            ``default_scope``.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'there is no config file {path}')
+    if data_root is not None:
+        # before the config is read: what follows from the folder is worked out there
+        os.environ.update(dict.fromkeys(DATA_ROOT_VARIABLES, data_root))
+    try:
+        cfg = Config.fromfile(path)
+    except ImportError as error:
+        # MMEngine names the codebase of a base that is missing, but not what to do.
+        for codebase in CODEBASES:
+            if codebase in str(error):
+                check_codebase(codebase)
+        raise
+    if cfg_options:
+        cfg.merge_from_dict(cfg_options)
+    scope = cfg.get('default_scope')
+    if scope not in CODEBASES:
+        raise ValueError(
+            f'default_scope of {path} must be one of {", ".join(CODEBASES)}, got {scope!r}'
+        )
+    check_codebase(scope)
+    if data_root is not None:
+        set_data_root(cfg, data_root)
+    return cfg
+
+
+def set_data_root(cfg: Config, data_root: str) -> None:
+    """Let all loaders and evaluators read from one folder.
+
+    Args:
+        cfg: The config, changed in place.
+        data_root: The folder. It takes the place of the ``data_root`` of every
+            data set, and of the same folder at the start of the evaluators'
+            files.
+    """
+    for split in ('train', 'val', 'test'):
+        old_roots = set()
+        for dataset in iter_datasets(cfg.get(f'{split}_dataloader')):
+            old_roots.add(dataset.get('data_root') or '')
+            dataset.data_root = data_root
+        evaluators = cfg.get(f'{split}_evaluator') or []
+        for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
+            ann_file = evaluator.get('ann_file')
+            for root in old_roots:
+                if root and ann_file and _is_inside(ann_file, root):
+                    evaluator.ann_file = osp.join(data_root, osp.relpath(ann_file, root))
+
+
+def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
+    """Check that the data that a run will read are there.
+
+    Args:
+        cfg: The config.
+        splits: Of ``'train'``, ``'val'`` and ``'test'``, those that the run
+            will read.
+
+    Raises:
+        FileNotFoundError: If a folder or an annotation file is missing; the
+            message names it and says how to name another folder.
+    """
+    for split in splits:
+        for dataset in iter_datasets(cfg.get(f'{split}_dataloader')):
+            root = dataset.get('data_root') or ''
+            prefix = dataset.get('data_prefix') or {}
+            prefixes = prefix.values() if isinstance(prefix, dict) else [prefix]
+            ann_file = dataset.get('ann_file') or ''
+            for name in [root, *(osp.join(root, p) for p in (*prefixes, ann_file) if p)]:
+                if '://' not in name and not osp.exists(name or '.'):
+                    raise FileNotFoundError(
+                        f'the {split} data are not there: {name} does not exist (data_root is '
+                        f'{root!r}). Name the folder with --data-root, or with the environment '
+                        f'variable that the config reads, one of {", ".join(DATA_ROOT_VARIABLES)}'
+                    )
+
+
+def enable_amp(cfg: Config) -> None:
+    """Let a config train in mixed precision.
+
+    Raises:
+        ValueError: If there is no accelerator, which MMEngine's wrapper needs.
+    """
+    if get_device() == 'cpu':
+        raise ValueError('mixed-precision training needs a GPU, and there is none: leave out --amp')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def enable_auto_scale_lr(cfg: Config) -> None:
+    """Let the learning rate be scaled with the batch size.
+
+    Raises:
+        ValueError: If the config does not say what batch size its learning
+            rate is for.
+    """
+    if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+        raise ValueError(
+            'the config has no auto_scale_lr=dict(base_batch_size=...), the batch size that its '
+            'learning rate is for: add it, or leave out --auto-scale-lr'
+        )
+    cfg.auto_scale_lr.enable = True
+
+
+def enable_tta(cfg: Config) -> None:
+    """Let a config be tested with augmentation, flips if it names nothing else.
+
+    Raises:
+        ValueError: If the model predicts masks, which MMDetection's
+            augmentation cannot merge.
+    """
+    datasets = list(iter_datasets(cfg.test_dataloader))
+    scope = cfg.default_scope
+    if scope == 'mmdet' and any(t.get('with_mask') for d in datasets for t in d.pipeline):
+        raise ValueError(
+            'test-time augmentation cannot merge instance masks: MMDetection has it for models '
+            'that predict boxes only. Leave out --tta'
+        )
+    if scope != 'mmseg':  # whose configs have both
+        cfg.setdefault('tta_model', ConfigDict(TTA_MODELS[scope]))
+    flips = [dict(type='RandomFlip', prob=0.0), dict(type='RandomFlip', prob=1.0)]
+    for dataset in datasets:
+        pipeline = cfg.get('tta_pipeline')
+        if pipeline is None:
+            *head, pack = dataset.pipeline
+            if scope == 'mmdet':
+                # what the merged boxes are flipped back by
+                pack = dict(pack, meta_keys=(*pack.meta_keys, 'flip', 'flip_direction'))
+            pipeline = [*head, dict(type='TestTimeAug', transforms=[flips, [pack]])]
+        dataset.pipeline = pipeline
+    cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
+
+
+def enable_visualization(cfg: Config, show: bool, show_dir: str | None, wait_time: float) -> None:
+    """Let the visualization hook of a config draw its predictions.
+
+    Args:
+        cfg: The config, changed in place.
+        show: Whether to show them in a window.
+        show_dir: Folder to write them to, or None.
+        wait_time: Seconds that a window stays.
+
+    Raises:
+        ValueError: If the config has no visualization hook.
+    """
+    hook = cfg.get('default_hooks', {}).get('visualization')
+    if hook is None:
+        raise ValueError(
+            'the config has no default_hooks.visualization: add the visualization hook of its '
+            'codebase, or leave out --show and --show-dir'
+        )
+    hook.update(show=show, wait_time=wait_time, interval=1)
+    hook['enable' if cfg.default_scope == 'mmpretrain' else 'draw'] = True
+    if show_dir and cfg.default_scope == 'mmdet':
+        hook.test_out_dir = show_dir
+    elif show_dir and cfg.default_scope == 'mmpretrain':
+        hook.out_dir = show_dir
+    elif show_dir:
+        cfg.visualizer.save_dir = show_dir
+
+
+def set_checkpoint(cfg: Config, checkpoint: str) -> None:
+    """Let a config load its weights from a checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    if '://' not in checkpoint and not osp.isfile(checkpoint):
+        raise FileNotFoundError(f'there is no checkpoint file {checkpoint}')
+    cfg.load_from = checkpoint
+
+
+def enable_dump(cfg: Config, out: str) -> None:
+    """Let the evaluators of a config write the predictions.
+
+    Args:
+        cfg: The config, changed in place.
+        out: A ``.pkl`` file; for a segmenter a folder, for its label maps.
+
+    Raises:
+        ValueError: If it is the one where the other is wanted.
+    """
+    is_pickle = out.endswith(('.pkl', '.pickle'))
+    if cfg.default_scope == 'mmseg':
+        if is_pickle:
+            raise ValueError(f'--out of a segmenter must be a folder, got the file {out}')
+        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+        return
+    if not is_pickle:
+        raise ValueError(f'--out must be a .pkl file, got {out}')
+    # MMDetection's encodes the masks.
+    dump = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
+    evaluators = cfg.test_evaluator
+    cfg.test_evaluator = [
+        *(evaluators if isinstance(evaluators, list) else [evaluators]),
+        dict(type=dump, out_file_path=out),
+    ]
+
+
+def iter_datasets(loader: ConfigDict | None) -> Iterator[ConfigDict]:
+    """Yield the data sets of a loader's config, those inside wrappers too."""
+    pending = [loader.dataset] if loader else []
+    while pending:
+        dataset = pending.pop()
+        inner = dataset.get('datasets') or dataset.get('dataset')
+        if inner:
+            pending += [inner] if isinstance(inner, dict) else inner
+        else:
+            yield dataset
+
+
+def _is_inside(path: str, folder: str) -> bool:
+    return not osp.relpath(path, folder).startswith(osp.pardir)
+
