@@ -4,5 +4,5 @@ _base_ = [
     './_base_/models/upernet_lisa_s.py',
     './_base_/datasets/ade20k.py',
     './_base_/schedules/adamw_160k.py',
-    'mmseg::_base_/default_runtime.py',
+    __import__('mmseg').__path__[0] + '/.mim/configs/_base_/default_runtime.py',
 ]

@@ -23,9 +23,11 @@ def coco_classes(ann_file: str | os.PathLike) -> tuple[str, ...]:
         ValueError: If it is not in COCO's format.
 
     Example:
+        >>> import tempfile
         >>> from lisa_mm.datasets import coco_classes, generate_shapes
-        >>> root = generate_shapes(tmp_path / 'shapes', num_train=4, num_val=4)
-        >>> coco_classes(root / 'annotations' / 'instances_train.json')
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     root = generate_shapes(f'{folder}/shapes', num_train=4, num_val=4)
+        ...     coco_classes(root / 'annotations' / 'instances_train.json')
         ('ellipse', 'rectangle', 'triangle', 'star', 'cross')
     """
     if not os.path.isfile(ann_file):

@@ -1,6 +1,6 @@
 """ADE20K in the folder that ADE20K_ROOT names; data/ade/ADEChallengeData2016 by default."""
 
-_base_ = 'mmseg::_base_/datasets/ade20k.py'
+_base_ = __import__('mmseg').__path__[0] + '/.mim/configs/_base_/datasets/ade20k.py'
 
 data_root = r'{{$ADE20K_ROOT:data/ade/ADEChallengeData2016}}'
 

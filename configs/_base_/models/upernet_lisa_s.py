@@ -1,6 +1,6 @@
 """UperNet on LiSA-small, inputs of 512 x 512, the 150 classes of ADE20K."""
 
-_base_ = 'mmseg::_base_/models/upernet_swin.py'
+_base_ = __import__('mmseg').__path__[0] + '/.mim/configs/_base_/models/upernet_swin.py'
 
 data_preprocessor = dict(size=(512, 512))
 model = dict(

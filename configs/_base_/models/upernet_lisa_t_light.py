@@ -1,6 +1,6 @@
 """UperNet on LiSA-tiny, with a head that trains on a CPU, two classes."""
 
-_base_ = 'mmseg::_base_/models/upernet_swin.py'
+_base_ = __import__('mmseg').__path__[0] + '/.mim/configs/_base_/models/upernet_swin.py'
 
 norm_cfg = dict(type='BN', requires_grad=True)  # SyncBN needs a GPU
 data_preprocessor = dict(size=(256, 256))

@@ -1,6 +1,6 @@
 """160,000 iterations of AdamW for segmenters, with the settings of Swin's in MMSegmentation."""
 
-_base_ = 'mmseg::_base_/schedules/schedule_160k.py'
+_base_ = __import__('mmseg').__path__[0] + '/.mim/configs/_base_/schedules/schedule_160k.py'
 
 optim_wrapper = dict(
     _delete_=True,

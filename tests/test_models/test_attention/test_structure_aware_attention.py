@@ -1,0 +1,185 @@
+import logging
+
+import pytest
+import reference
+import torch
+from mmengine.logging import MMLogger
+
+from lisa_mm.models import StructureAwareAttention
+
+
+@pytest.mark.parametrize('boundary', ['zero', 'circular'])
+@pytest.mark.parametrize('impl', ['auto', 'dense', 'fft'])
+@pytest.mark.parametrize('grid', [(1, 1), (1, 9), (5, 7), (13, 12)])
+def test_computes_the_definition(grid, impl, boundary):
+    torch.manual_seed(0)
+    module = StructureAwareAttention(
+        12, num_heads=3, num_patterns=2, rpe_radius=(3, 2), boundary=boundary, impl=impl
+    ).double()
+    x = torch.randn(2, 12, *grid, dtype=torch.float64)
+    query, key, value = module.qkv(x).view(2, 3, 3, 4, *grid).unbind(1)
+    query = query / query.norm(dim=2, keepdim=True) * (4 / 2) ** 0.5
+    key = key / key.norm(dim=2, keepdim=True)
+    tables = module.rpe_encoder, module.rpe_decoder
+    _, out = reference.attention(query, key, value, *tables, boundary)
+    expected = module.proj(out.reshape(2, 12, *grid))
+    assert reference.relative_error(module(x), expected) < 1e-10
+
+
+def test_every_parameter_gets_a_gradient():
+    torch.manual_seed(0)
+    module = StructureAwareAttention(8, 2, num_patterns=2, rpe_radius=3)
+    module(torch.randn(2, 8, 6, 5)).square().sum().backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_tables_start_with_unit_norm():
+    module = StructureAwareAttention(8, 2, num_patterns=3, rpe_radius=(5, 9))
+    for table in (module.rpe_encoder, module.rpe_decoder):
+        assert table.shape == (2, 3, 11, 19)
+        torch.testing.assert_close(table.flatten(2).norm(dim=2), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize('num_patterns', [1, 4])
+def test_the_scale_does_not_drift_with_the_grid(num_patterns):
+    torch.manual_seed(0)
+    module = StructureAwareAttention(32, 4, num_patterns=num_patterns, rpe_radius=13)
+    module.proj = torch.nn.Identity()
+    torch.nn.init.orthogonal_(module.qkv.weight.view(96, 32))
+    with torch.no_grad():
+        small, large = (
+            module(torch.randn(1, 32, *grid)).std().item() for grid in ((56, 56), (200, 336))
+        )
+    # near the borders, of which a small grid has more, the tables see less
+    assert large == pytest.approx(small, rel=0.25)
+    # about the magnitude of the values, which is 1 / sqrt(3) here
+    assert 0.3 < small < 1.2
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_no_overflow_for_large_activations(dtype):
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, rpe_radius=5).to(dtype)
+    out = module(1e3 * torch.randn(1, 16, 9, 9).to(dtype))
+    assert out.dtype == dtype
+    assert out.isfinite().all()
+
+
+def test_autocast():
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, rpe_radius=5)
+    x = torch.randn(1, 16, 9, 9)
+    expected = module(x)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        out = module(x)
+    assert out.dtype == torch.bfloat16
+    assert reference.relative_error(out.float(), expected) < 0.03
+
+
+def test_extend_keeps_the_weight_of_every_offset():
+    # A map on a larger grid, zero but for the small grid, is seen as on the small one.
+    torch.manual_seed(0)
+    module = StructureAwareAttention(8, 2, rpe_radius=4, qkv_bias=False)
+    x = torch.randn(1, 8, 5, 6)
+    larger = torch.nn.functional.pad(x, (0, 7, 0, 3))
+    torch.testing.assert_close(module(larger)[..., :5, :6], module(x), rtol=1e-4, atol=1e-5)
+
+
+def test_interpolate_is_exact_on_the_reference_grid():
+    torch.manual_seed(0)
+    kwargs = dict(embed_dims=8, num_heads=2, rpe_radius=3)
+    extend = StructureAwareAttention(**kwargs)
+    interpolate = StructureAwareAttention(**kwargs, resolution='interpolate', reference_grid=(7, 5))
+    interpolate.load_state_dict(extend.state_dict())
+    x = torch.randn(1, 8, 7, 5)
+    torch.testing.assert_close(interpolate(x), extend(x))
+    x = torch.randn(1, 8, 14, 5)
+    assert reference.relative_error(interpolate(x), extend(x)) > 0.1
+    table = interpolate._table_for((14, 5), interpolate.rpe_encoder)
+    assert table.shape[2:] == (13, 7)
+
+
+@pytest.mark.parametrize('grid', [(3, 2), (7, 5), (15, 20)])
+def test_interpolate_runs_on_any_grid(grid):
+    module = StructureAwareAttention(8, 2, resolution='interpolate', reference_grid=7)
+    assert module(torch.randn(1, 8, *grid)).shape == (1, 8, *grid)
+
+
+@pytest.fixture
+def log():
+    """Messages of MMEngine's current logger."""
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            messages.append(record.getMessage())
+
+    messages = []
+    logger = MMLogger.get_instance('test_tables')
+    handler = Handler()
+    logger.addHandler(handler)
+    yield messages
+    logger.removeHandler(handler)
+
+
+def test_loads_tables_of_another_extent_by_extending(log):
+    old = StructureAwareAttention(8, 2, rpe_radius=3)
+    new = StructureAwareAttention(8, 2, rpe_radius=(5, 2))
+    new.load_state_dict(old.state_dict())
+    torch.testing.assert_close(new.rpe_encoder[:, :, 2:9], old.rpe_encoder[:, :, :, 1:-1])
+    assert new.rpe_decoder[:, :, :2].abs().sum() == 0
+    assert log == [
+        f"{name}: tables of 7x7 offsets carried over to 11x5 (resolution='extend': "
+        'every offset keeps its weight)'
+        for name in ('rpe_encoder', 'rpe_decoder')
+    ]
+
+
+def test_loads_tables_of_another_extent_by_interpolating(log):
+    old = StructureAwareAttention(8, 2, rpe_radius=3, resolution='interpolate', reference_grid=7)
+    new = StructureAwareAttention(8, 2, rpe_radius=6, resolution='interpolate', reference_grid=14)
+    new.load_state_dict(old.state_dict())
+    expected = old._table_for((14, 14), old.rpe_encoder)
+    torch.testing.assert_close(new.rpe_encoder, expected)
+    assert new.reference_grid.tolist() == [14, 14]
+    assert all('stretched by 2 x 2' in message for message in log)
+    # tables of the same extent are taken as they are, with their grid
+    other = StructureAwareAttention(8, 2, rpe_radius=3, resolution='interpolate', reference_grid=14)
+    other.load_state_dict(old.state_dict())
+    assert other.reference_grid.tolist() == [7, 7]
+    x = torch.randn(1, 8, 14, 14)
+    torch.testing.assert_close(other(x), old(x))
+
+
+def test_extend_takes_the_weights_of_interpolate():
+    old = StructureAwareAttention(8, 2, rpe_radius=3, resolution='interpolate', reference_grid=7)
+    new = StructureAwareAttention(8, 2, rpe_radius=3)
+    new.load_state_dict(old.state_dict())  # strict: no unexpected key
+    torch.testing.assert_close(new.rpe_encoder, old.rpe_encoder)
+
+
+def test_other_numbers_of_heads_do_not_load():
+    state = StructureAwareAttention(8, 2, rpe_radius=3).state_dict()
+    with pytest.raises(RuntimeError, match='size mismatch for rpe_encoder'):
+        StructureAwareAttention(8, 4, rpe_radius=2).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ('kwargs', 'message'),
+    [
+        (dict(num_heads=3), 'embed_dims must be a multiple of num_heads, .*=8 and num_heads=3'),
+        (dict(num_heads=0), 'num_heads must be a positive integer, got 0'),
+        (dict(num_patterns=1.5), 'num_patterns must be a positive integer, got 1.5'),
+        (dict(rpe_radius=-1), 'rpe_radius must be an integer of at least 0, or two .* got -1'),
+        (dict(rpe_radius=(1, 2, 3)), r'rpe_radius must be .* got \(1, 2, 3\)'),
+        (dict(boundary='reflect'), "boundary must be one of 'zero', 'circular', got 'reflect'"),
+        (dict(resolution='crop'), "resolution must be one of 'extend', 'interpolate', got 'crop'"),
+        (dict(impl='cuda'), "impl must be one of 'auto', 'dense', 'fft', got 'cuda'"),
+        (dict(resolution='interpolate'), "resolution='interpolate' needs reference_grid"),
+        (dict(resolution='interpolate', reference_grid=0), 'reference_grid must be .* got 0'),
+    ],
+)
+def test_bad_arguments(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        StructureAwareAttention(**{**dict(embed_dims=8, num_heads=2), **kwargs})

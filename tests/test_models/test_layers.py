@@ -1,0 +1,31 @@
+import pytest
+import torch
+
+from lisa_mm.models.layers import DropPath, LayerNorm2d
+
+
+def test_layer_norm_is_over_channels():
+    norm = LayerNorm2d(6)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = torch.randn(2, 6, 3, 5)
+    mean, var = x.mean(1, keepdim=True), x.var(1, keepdim=True, unbiased=False)
+    expected = (x - mean) / (var + norm.eps).sqrt()
+    expected = expected * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
+    torch.testing.assert_close(norm(x), expected)
+
+
+def test_drop_path_drops_whole_samples_and_keeps_the_mean():
+    torch.manual_seed(0)
+    drop_path = DropPath(0.25)
+    out = drop_path(torch.ones(4000, 2, 3))
+    assert sorted(out.unique().tolist()) == pytest.approx([0, 4 / 3])
+    assert (out == out[:, :1, :1]).all()
+    assert out.mean().item() == pytest.approx(1, abs=0.05)
+    x = torch.randn(4, 2)
+    assert drop_path.eval()(x) is x
+
+
+def test_drop_path_checks_its_probability():
+    with pytest.raises(ValueError, match=r'drop_prob must be in \[0, 1\), got 1'):
+        DropPath(1)
