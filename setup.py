@@ -39,8 +39,10 @@ class BuildWithConfigs(build_py):
             target = Path(self.build_lib, 'lisa_mm', '.mim', name)
             shutil.rmtree(target, ignore_errors=True)  # build/ may hold an earlier build's files
             if (ROOT / name).is_dir():
-                # install.sh sets up a checkout: outside one it has nothing to act on
-                skip = shutil.ignore_patterns('__pycache__', '*.py[cod]', 'install.sh')
+                # these set up a checkout: outside one they have nothing to act on
+                skip = shutil.ignore_patterns(
+                    '__pycache__', '*.py[cod]', 'install.sh', 'quickstart.sh'
+                )
                 shutil.copytree(ROOT / name, target, ignore=skip)
 
 

@@ -24,10 +24,23 @@ model = dict(
     neck=dict(in_channels=[32, 64, 128, 256], out_channels=64),
     rpn_head=dict(in_channels=64, feat_channels=64),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=64),
+        bbox_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2)),
         bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=5),
-        mask_roi_extractor=dict(out_channels=64),
+        mask_roi_extractor=dict(out_channels=64, roi_layer=dict(sampling_ratio=2)),
         mask_head=dict(in_channels=64, conv_out_channels=64, num_classes=5),
     ),
-    train_cfg=dict(rcnn=dict(sampler=dict(num=64))),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=400, max_per_img=200),
+        rcnn=dict(sampler=dict(num=32, pos_fraction=0.5)),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=400, max_per_img=200)),
 )
+
+optim_wrapper = dict(optimizer=dict(lr=0.001))
+
+max_epochs = 18
+train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True, convert_to_iter_based=True),
+]

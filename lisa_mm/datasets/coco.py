@@ -7,10 +7,10 @@ import os
 
 
 def coco_classes(ann_file: str | os.PathLike) -> tuple[str, ...]:
-    """Read the class names of an annotation file, in the order of their ids.
+    """Read the class names of an annotation file, in its own order.
 
-    For configs of one's own data: the classes, and their number, then need not
-    be written down a second time.
+    That is the order in which MMDetection numbers them. For configs of one's
+    own data: the classes then need not be written down a second time.
 
     Args:
         ann_file: JSON file in COCO's format.
@@ -37,10 +37,9 @@ def coco_classes(ann_file: str | os.PathLike) -> tuple[str, ...]:
         )
     with open(ann_file, encoding='utf-8') as file:
         try:
-            categories = json.load(file)['categories']
-            return tuple(c['name'] for c in sorted(categories, key=lambda c: c['id']))
+            return tuple(category['name'] for category in json.load(file)['categories'])
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(
                 f"{os.fspath(ann_file)} is not in COCO's format: expected a list 'categories' "
-                f"with an 'id' and a 'name' each ({type(error).__name__}: {error})"
+                f"with a 'name' each ({type(error).__name__}: {error})"
             ) from error

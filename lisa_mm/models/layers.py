@@ -10,6 +10,7 @@ class LayerNorm2d(nn.LayerNorm):
     """Layer normalisation over the channels of a map (B, C, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) over C."""
         x = x.permute(0, 2, 3, 1)
         x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
         return x.permute(0, 3, 1, 2)
@@ -32,6 +33,7 @@ class DropPath(nn.Module):
         self.drop_prob = drop_prob
 
     def forward(self, x: Tensor) -> Tensor:
+        """Drop samples of (B, ...), in training only."""
         if not self.training or self.drop_prob == 0:
             return x
         keep = 1 - self.drop_prob
@@ -39,6 +41,7 @@ class DropPath(nn.Module):
         return x * (mask / keep)
 
     def extra_repr(self) -> str:
+        """Show the probability."""
         return f'drop_prob={self.drop_prob:.3g}'
 
 

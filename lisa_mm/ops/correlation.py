@@ -21,11 +21,11 @@ MAX_DENSE_TOKENS = 128
 
 
 def correlate(x: Tensor, table: Tensor, boundary: str = 'zero', impl: str = 'auto') -> Tensor:
-    """Correlate maps with every table of their head.
+    r"""Correlate maps with every table of their head.
 
     With :math:`n` a position of the grid and :math:`d` an offset of the table,
 
-    .. math:: out_p[n] = \\sum_d table_p[d] \\, x[n + d]
+    .. math:: out_p[n] = \sum_d table_p[d] \, x[n + d]
 
     Args:
         x: Maps, (B, G, C, H, W): batch, heads, channels of a head, grid.

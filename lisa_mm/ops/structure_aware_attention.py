@@ -20,12 +20,12 @@ from .correlation import (
 def structural_patterns(
     query: Tensor, key: Tensor, encoder: Tensor, boundary: str = 'zero', impl: str = 'auto'
 ) -> Tensor:
-    """Describe the attention kernel of every query by P numbers.
+    r"""Describe the attention kernel of every query by P numbers.
 
-    The attention kernel :math:`a_{nm} = q_n \\cdot k_m` is weighted by each
+    The attention kernel :math:`a_{nm} = q_n \cdot k_m` is weighted by each
     pattern encoder :math:`E_p`, a table over relative positions:
 
-    .. math:: s_{np} = \\sum_m a_{nm} E_p(m - n) = q_n \\cdot (E_p * k)_n
+    .. math:: s_{np} = \sum_m a_{nm} E_p(m - n) = q_n \cdot (E_p * k)_n
 
     ``'dense'`` computes the first form, ``'fft'`` the second.
 
@@ -81,14 +81,14 @@ def structural_patterns(
 def apply_patterns(
     patterns: Tensor, value: Tensor, decoder: Tensor, boundary: str = 'zero', impl: str = 'auto'
 ) -> Tensor:
-    """Rebuild a kernel from the patterns and apply it to the values.
+    r"""Rebuild a kernel from the patterns and apply it to the values.
 
     The structure-aware kernel of position n is a sum of pattern decoders
     :math:`D_p`, weighted by the patterns found at n:
 
     .. math::
-        K_{nm} = \\sum_p s_{np} D_p(m - n), \\qquad
-        y_n = \\sum_m K_{nm} v_m = \\sum_p s_{np} (D_p * v)_n
+        K_{nm} = \sum_p s_{np} D_p(m - n), \qquad
+        y_n = \sum_m K_{nm} v_m = \sum_p s_{np} (D_p * v)_n
 
     ``'dense'`` builds the kernel, ``'fft'`` computes the last form.
 

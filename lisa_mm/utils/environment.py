@@ -76,7 +76,7 @@ PACKAGES = {
 CODEBASES = ('mmdet', 'mmseg', 'mmpretrain')
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def check_foundation() -> None:
     """Check what the operator and the backbones need: torch and MMEngine.
 

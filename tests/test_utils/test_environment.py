@@ -53,7 +53,8 @@ def test_missing_package(versions, installed, command):
 )
 def test_too_old_package(versions, distribution, version, command):
     versions[distribution] = version
-    with pytest.raises(ImportError, match=f'mmdet {version} is too old: .* needs 3.3.0 .*{command}'):
+    message = f'mmdet {version} is too old: lisa_mm needs 3.3.0 or later.*{command}'
+    with pytest.raises(ImportError, match=message):
         check_package('mmdet')
 
 

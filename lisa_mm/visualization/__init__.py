@@ -1,0 +1,5 @@
+"""Pictures, drawn with matplotlib."""
+
+from .instances import draw_instances
+
+__all__ = ['draw_instances']

@@ -1,0 +1,134 @@
+"""Every recipe: what it inherits, what follows from it, and that its model computes a loss."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import MODELS, init_default_scope
+
+from lisa_mm.datasets import generate_shapes
+from lisa_mm.models import LiSA
+from lisa_mm.utils.config import DATA_ROOT_VARIABLES, iter_datasets, load_config
+
+CONFIGS = Path(__file__).parents[1] / 'configs'
+LEAVES = sorted(path.stem for path in CONFIGS.glob('*.py'))
+
+
+@pytest.fixture(scope='module')
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    return str(generate_shapes(root, num_train=4, num_val=4))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    for name in DATA_ROOT_VARIABLES:
+        monkeypatch.setenv(name, '')  # restored afterwards, whatever a test sets
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_data_root_is_set_once(name, shapes):
+    cfg = load_config(str(CONFIGS / f'{name}.py'), data_root=shapes)
+    for split in ('train', 'val', 'test'):
+        for dataset in iter_datasets(cfg[f'{split}_dataloader']):
+            assert dataset.data_root == shapes
+        evaluator = cfg.get(f'{split}_evaluator') or {}
+        if 'ann_file' in evaluator:
+            assert os.path.dirname(os.path.dirname(evaluator.ann_file)) == shapes
+
+
+@pytest.mark.parametrize(
+    ('name', 'variable', 'default'),
+    [
+        ('mask_rcnn_lisa_s_coco', 'COCO_ROOT', 'data/coco/'),
+        ('upernet_lisa_s_ade20k', 'ADE20K_ROOT', 'data/ade/ADEChallengeData2016'),
+        ('lisa_s_imagenet', 'IMAGENET_ROOT', 'data/imagenet/'),
+        ('mask_rcnn_lisa_shapes', 'SHAPES_ROOT', 'data/shapes/'),
+        ('upernet_lisa_t_custom', 'CUSTOM_ROOT', 'data/custom/'),
+    ],
+)
+@pytest.mark.parametrize('value', [None, '/mnt/no slash', 'D:\\new\\'[:-1]])
+def test_data_root_by_environment_variable(monkeypatch, name, variable, default, value):
+    if value is not None:
+        monkeypatch.setenv(variable, value)
+    cfg = load_config(str(CONFIGS / f'{name}.py'))
+    root = default if value is None else value
+    for split in ('train', 'val', 'test'):
+        assert cfg[f'{split}_dataloader'].dataset.data_root == root
+        evaluator = cfg.get(f'{split}_evaluator') or {}
+        if 'ann_file' in evaluator:
+            folder = os.path.join(root, 'annotations')
+            assert os.path.dirname(evaluator.ann_file) == folder
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_no_decay_for_norms_biases_and_tables(name, shapes):
+    cfg = load_config(str(CONFIGS / f'{name}.py'), data_root=shapes)
+    init_default_scope(cfg.default_scope)
+    model = torch.nn.Module()
+    model.backbone = LiSA('tiny')
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    decays = {id(p): group['weight_decay'] for group in groups for p in group['params']}
+    for key, parameter in model.named_parameters():
+        decayed = parameter.dim() > 1 and 'rpe_' not in key
+        assert (decays[id(parameter)] > 0) == decayed, key
+
+
+def small_batch(scope, num_classes):
+    """Two images, the second of another size where the codebase allows it."""
+    if scope == 'mmdet':
+        from mmdet.testing import demo_mm_inputs
+
+        return demo_mm_inputs(
+            2, [(3, 96, 128), (3, 64, 96)], num_items=[3, 1], num_classes=num_classes,
+            with_mask=True,
+        )  # fmt: skip
+    if scope == 'mmseg':
+        from mmengine.structures import PixelData
+        from mmseg.structures import SegDataSample
+
+        samples = []
+        for _ in range(2):
+            labels = torch.randint(num_classes, (1, 96, 128))
+            sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
+            sample.set_metainfo(dict(img_shape=(96, 128), ori_shape=(96, 128)))
+            samples.append(sample)
+        images = [torch.randint(256, (3, 96, 128), dtype=torch.uint8) for _ in range(2)]
+        return dict(inputs=images, data_samples=samples)
+    from mmpretrain.structures import DataSample
+
+    samples = [DataSample().set_gt_label(i) for i in range(2)]
+    return dict(inputs=torch.randint(256, (2, 3, 96, 128), dtype=torch.uint8), data_samples=samples)
+
+
+@pytest.mark.parametrize('name', LEAVES)
+def test_computes_a_loss_and_predicts(name, shapes):
+    torch.manual_seed(0)
+    cfg = load_config(str(CONFIGS / f'{name}.py'), data_root=shapes)
+    init_default_scope(cfg.default_scope)
+    if cfg.default_scope == 'mmseg':
+        cfg.model.decode_head.norm_cfg = cfg.model.auxiliary_head.norm_cfg = dict(type='BN')
+    if cfg.get('data_preprocessor'):
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    model = MODELS.build(cfg.model)
+    assert isinstance(model.backbone, LiSA)
+    model.init_weights()
+    heads = {'mmdet': 'roi_head', 'mmseg': 'decode_head', 'mmpretrain': 'head'}
+    head = cfg.model[heads[cfg.default_scope]]
+    batch = small_batch(cfg.default_scope, head.get('bbox_head', head).num_classes)
+
+    data = model.data_preprocessor(batch, True)
+    losses = model.train()(**data, mode='loss')
+    loss, _ = model.parse_losses(losses)
+    loss.backward()
+    assert loss.isfinite()
+    for key, parameter in model.backbone.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), key
+
+    with torch.no_grad():
+        data = model.data_preprocessor(batch, False)
+        predictions = model.eval()(**data, mode='predict')
+    assert len(predictions) == 2

@@ -1,0 +1,74 @@
+"""Small data sets in the layouts that the configs read, and a way to run a tool as a user does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+
+from lisa_mm.datasets import generate_shapes
+
+ROOT = Path(__file__).parents[2]
+COCO_NAMES = ('person', 'bicycle', 'car', 'motorcycle', 'airplane')
+
+
+@pytest.fixture(scope='session')
+def shapes(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'shapes'
+    return generate_shapes(root, num_train=8, num_val=4, image_size=(64, 96))
+
+
+@pytest.fixture(scope='session')
+def coco_folder(shapes, tmp_path_factory):
+    """Shapes under the names of COCO 2017, of its files and of its classes."""
+    root = tmp_path_factory.mktemp('coco')
+    (root / 'annotations').mkdir()
+    for split in ('train', 'val'):
+        (root / f'{split}2017').symlink_to(shapes / split, target_is_directory=True)
+        data = json.loads((shapes / 'annotations' / f'instances_{split}.json').read_text())
+        for category, name in zip(data['categories'], COCO_NAMES):
+            category['name'] = name
+        (root / 'annotations' / f'instances_{split}2017.json').write_text(json.dumps(data))
+    return root
+
+
+@pytest.fixture(scope='session')
+def masks_folder(shapes, tmp_path_factory):
+    """Shapes with label maps: 1 where any object is."""
+    root = tmp_path_factory.mktemp('masks')
+    for split in ('train', 'val'):
+        (root / split).mkdir()
+        (root / 'masks' / split).mkdir(parents=True)
+        coco = COCO(str(shapes / 'annotations' / f'instances_{split}.json'))
+        for image_id, image in coco.imgs.items():
+            stem = Path(image['file_name']).stem
+            Image.open(shapes / split / image['file_name']).save(root / split / f'{stem}.jpg')
+            mask = np.zeros((image['height'], image['width']), np.uint8)
+            for annotation in coco.imgToAnns[image_id]:
+                mask |= coco.annToMask(annotation)
+            Image.fromarray(mask).save(root / 'masks' / split / f'{stem}.png')
+    return root
+
+
+@pytest.fixture
+def run_tool(tmp_path):
+    """Run a script in an empty working directory; returns what it printed."""
+
+    def run(script, *args, fails=False, **env):
+        result = subprocess.run(
+            [sys.executable, str(ROOT / script), *map(str, args)],
+            cwd=tmp_path,
+            env={**os.environ, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert (result.returncode != 0) == fails, result.stdout
+        return result.stdout
+
+    return run

@@ -1,0 +1,150 @@
+"""Training and testing from the command line, on a few images."""
+
+import pickle
+from pathlib import Path
+
+import mmdet
+import pytest
+from PIL import Image
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+DETECTOR = CONFIGS / 'mask_rcnn_lisa_s_coco.py'
+SMALLER = [
+    '--cfg-options',
+    'model.backbone.arch=tiny',
+    'model.neck.in_channels=[64,128,256,512]',
+    'model.train_cfg.rcnn.sampler.num=16',
+    'train_cfg.max_epochs=1',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+    'test_dataloader.num_workers=0',
+    'test_dataloader.persistent_workers=False',
+    'train_dataloader.dataset.pipeline.2.scale=(64,64)',
+    'val_dataloader.dataset.pipeline.1.scale=(64,64)',
+    'test_dataloader.dataset.pipeline.1.scale=(64,64)',
+]
+
+
+def test_detector(run_tool, coco_folder, tmp_path):
+    data = ['--data-root', coco_folder]
+    out = run_tool('tools/train.py', DETECTOR, *data, *SMALLER)
+    assert 'coco/segm_mAP' in out
+    checkpoint = tmp_path / 'work_dirs' / 'mask_rcnn_lisa_s_coco' / 'epoch_1.pth'
+    assert checkpoint.is_file()
+
+    # goes on where it stopped: there is nothing left to train
+    out = run_tool('tools/train.py', DETECTOR, *data, '--resume', *SMALLER)
+    assert 'resumed epoch: 1' in out
+
+    outputs = ['--out', 'found.pkl', '--show-dir', tmp_path / 'drawn']
+    out = run_tool('tools/test.py', DETECTOR, checkpoint, *data, *outputs, *SMALLER)
+    assert 'Average Precision' in out and 'coco/bbox_mAP' in out
+    with open(tmp_path / 'found.pkl', 'rb') as file:
+        predictions = pickle.load(file)
+    assert len(predictions) == 4
+    assert len(list((tmp_path / 'drawn').rglob('*.png'))) == 4
+
+    out = run_tool(
+        'tools/visualization/draw_predictions.py', DETECTOR, 'found.pkl', 'found.png', *data,
+        '--score-thr', 0, '--num-images', 2,
+    )  # fmt: skip
+    assert 'The picture is in found.png' in out
+    assert Image.open(tmp_path / 'found.png').width > 1000
+
+    out = run_tool('tools/test.py', DETECTOR, checkpoint, *data, '--tta', fails=True)
+    assert out.splitlines()[-1].startswith('ValueError: test-time augmentation cannot merge')
+
+
+def test_detector_with_the_tools_of_mmdet(run_tool, coco_folder):
+    script = f'{mmdet.__path__[0]}/.mim/tools/train.py'
+    out = run_tool(script, DETECTOR, *SMALLER, COCO_ROOT=str(coco_folder))
+    assert 'coco/segm_mAP' in out
+
+
+def test_segmenter(run_tool, masks_folder, tmp_path):
+    config = CONFIGS / 'upernet_lisa_t_custom.py'
+    options = [
+        '--data-root', masks_folder, '--cfg-options', 'train_cfg.max_iters=2',
+        'train_cfg.val_interval=2', 'train_dataloader.batch_size=2',
+        'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
+        'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',
+        'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False',
+    ]  # fmt: skip
+    out = run_tool('tools/train.py', config, '--work-dir', 'work', *options)
+    assert 'mIoU' in out
+    out = run_tool(
+        'tools/test.py', config, tmp_path / 'work' / 'iter_2.pth', '--out', 'maps', '--tta',
+        '--work-dir', 'work', *options,
+    )  # fmt: skip
+    assert 'mIoU' in out
+    assert len(list((tmp_path / 'maps').glob('*.png'))) == 4
+
+
+def test_classifier(run_tool, shapes, tmp_path):
+    folders = tmp_path / 'images'
+    for split in ('train', 'val'):
+        for i, path in enumerate(sorted((shapes / split).glob('*.png'))):
+            folder = folders / split / f'class_{i % 2}'
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / path.name).symlink_to(path)
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"""
+_base_ = {str(CONFIGS / 'lisa_s_imagenet.py')!r}
+model = dict(
+    backbone=dict(arch='tiny'), head=dict(num_classes=2, in_channels=512), train_cfg=None
+)
+data_preprocessor = dict(num_classes=2)
+loader = dict(batch_size=4, num_workers=0, persistent_workers=False)
+train_dataloader = dict(
+    dataset=dict(_delete_=True, type='CustomDataset', data_root={str(folders)!r},
+                 data_prefix='train', pipeline={{{{_base_.train_pipeline}}}}), **loader)
+val_dataloader = dict(
+    dataset=dict(_delete_=True, type='CustomDataset', data_root={str(folders)!r},
+                 data_prefix='val', pipeline={{{{_base_.test_pipeline}}}}), **loader)
+test_dataloader = val_dataloader
+val_evaluator = dict(topk=(1,))
+test_evaluator = val_evaluator
+train_cfg = dict(max_epochs=1)
+param_scheduler = []
+"""
+    )
+    out = run_tool('tools/train.py', config, '--work-dir', 'work')
+    assert 'accuracy/top1' in out
+    checkpoint = tmp_path / 'work' / 'epoch_1.pth'
+    out = run_tool(
+        'tools/test.py', config, checkpoint, '--work-dir', 'work', '--tta', '--out', 'found.pkl'
+    )
+    assert 'accuracy/top1' in out
+    assert (tmp_path / 'found.pkl').is_file()
+
+
+@pytest.mark.parametrize(
+    ('script', 'args', 'message'),
+    [
+        (
+            'train',
+            [DETECTOR, '--data-root', 'nowhere'],
+            'FileNotFoundError: the train data are not there: nowhere does not exist',
+        ),
+        (
+            'train',
+            [CONFIGS / 'mask_rcnn_lisa_t_custom.py', '--data-root', 'nowhere'],
+            'FileNotFoundError: there is no annotation file nowhere',
+        ),
+        ('train', ['no_config.py'], 'FileNotFoundError: there is no config file no_config.py'),
+    ],
+)
+def test_errors_take_one_line(run_tool, script, args, message):
+    out = run_tool(f'tools/{script}.py', *args, fails=True)
+    assert out.splitlines()[-1].startswith(message)
+    assert 'Traceback' not in out
+
+
+def test_unknown_arch_takes_one_line(run_tool, coco_folder):
+    args = [DETECTOR, '--data-root', coco_folder, '--cfg-options', 'model.backbone.arch=huge']
+    out = run_tool('tools/train.py', *args, fails=True)
+    assert "arch must be one of 'tiny', 'small', or a dict, got 'huge'" in out.splitlines()[-1]
+    assert 'Traceback' not in out

@@ -1,0 +1,217 @@
+import pytest
+from mmengine.config import Config
+
+from lisa_mm.utils import config as config_module
+from lisa_mm.utils.config import (
+    check_data,
+    enable_amp,
+    enable_auto_scale_lr,
+    enable_dump,
+    enable_tta,
+    enable_visualization,
+    iter_datasets,
+    load_config,
+    set_checkpoint,
+    set_data_root,
+)
+
+
+@pytest.fixture
+def detector():
+    """The parts of a detector's config that the functions look at."""
+    pipeline = [
+        dict(type='LoadImageFromFile'),
+        dict(type='LoadAnnotations', with_bbox=True),
+        dict(type='PackDetInputs', meta_keys=('img_id',)),
+    ]
+    dataset = dict(
+        type='CocoDataset',
+        data_root='data/coco/',
+        ann_file='annotations/val.json',
+        data_prefix=dict(img='val/'),
+        pipeline=pipeline,
+    )
+    return Config(
+        dict(
+            default_scope='mmdet',
+            model=dict(type='RetinaNet'),
+            train_dataloader=dict(
+                dataset=dict(type='ConcatDataset', datasets=[dataset, dict(dataset)])
+            ),
+            val_dataloader=dict(dataset=dataset),
+            test_dataloader=dict(dataset=dict(type='RepeatDataset', times=2, dataset=dataset)),
+            val_evaluator=dict(type='CocoMetric', ann_file='data/coco/annotations/val.json'),
+            test_evaluator=[dict(type='CocoMetric', ann_file='data/coco/annotations/val.json')],
+            default_hooks=dict(visualization=dict(type='DetVisualizationHook')),
+            optim_wrapper=dict(type='OptimWrapper'),
+            visualizer=dict(type='DetLocalVisualizer'),
+        )
+    )
+
+
+def test_iter_datasets_looks_into_wrappers(detector):
+    assert len(list(iter_datasets(detector.train_dataloader))) == 2
+    assert len(list(iter_datasets(detector.test_dataloader))) == 1
+    assert list(iter_datasets(None)) == []
+
+
+def test_set_data_root_reaches_all_loaders_and_evaluators(detector):
+    set_data_root(detector, '/elsewhere')
+    for split in ('train', 'val', 'test'):
+        for dataset in iter_datasets(detector[f'{split}_dataloader']):
+            assert dataset.data_root == '/elsewhere'
+    assert detector.val_evaluator.ann_file == '/elsewhere/annotations/val.json'
+    assert detector.test_evaluator[0].ann_file == '/elsewhere/annotations/val.json'
+
+
+def test_set_data_root_leaves_files_of_other_folders(detector):
+    detector.val_evaluator.ann_file = 'other/val.json'
+    set_data_root(detector, '/elsewhere')
+    assert detector.val_evaluator.ann_file == 'other/val.json'
+
+
+def test_check_data(detector, tmp_path):
+    with pytest.raises(FileNotFoundError, match='the val data are not there: data/coco/ does not'):
+        check_data(detector, ('val',))
+    set_data_root(detector, str(tmp_path))
+    (tmp_path / 'val').mkdir()
+    with pytest.raises(FileNotFoundError, match=r'annotations/val.json does not .* --data-root'):
+        check_data(detector, ('train',))
+    (tmp_path / 'annotations').mkdir()
+    (tmp_path / 'annotations' / 'val.json').touch()
+    check_data(detector, ('train', 'val', 'test'))
+
+
+def test_load_config(tmp_path, monkeypatch):
+    monkeypatch.setenv('COCO_ROOT', 'unused')
+    path = tmp_path / 'config.py'
+    path.write_text(
+        "default_scope = 'mmdet'\n"
+        "data_root = r'{{$COCO_ROOT:data/coco/}}'\n"
+        'val_dataloader = dict(dataset=dict(data_root=data_root, ann_file="a"))\n'
+        'val_evaluator = dict(ann_file=data_root + "/a", metric="bbox")\n'
+    )
+    cfg = load_config(str(path), {'val_evaluator.metric': 'segm'}, data_root=r'C:\new data')
+    assert cfg.val_dataloader.dataset.data_root == r'C:\new data'
+    assert cfg.val_evaluator.ann_file == r'C:\new data/a'
+    assert cfg.val_evaluator.metric == 'segm'
+
+
+@pytest.mark.parametrize(
+    ('text', 'error', 'message'),
+    [
+        (None, FileNotFoundError, 'there is no config file .*config.py'),
+        ('a = 1', ValueError, 'default_scope of .* must be one of mmdet, mmseg, .* got None'),
+        ("default_scope = 'mmpose'", ValueError, "got 'mmpose'"),
+    ],
+)
+def test_load_config_errors(tmp_path, text, error, message):
+    path = tmp_path / 'config.py'
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(error, match=message):
+        load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    ('codebase', 'base'),
+    [
+        ('mmdet', "'mmdet::_base_/default_runtime.py'"),
+        ('mmseg', "__import__('mmseg').__path__[0] + '/.mim/configs/_base_/default_runtime.py'"),
+    ],
+)
+def test_missing_codebase_comes_with_a_command(tmp_path, monkeypatch, codebase, base):
+    def check_codebase(name):
+        raise ImportError(f'{name} is not installed. Install it: pip install ...')
+
+    def fromfile(path):
+        # what MMEngine, and Python, say
+        raise ModuleNotFoundError(f'{codebase} is not installed, please install {codebase}')
+
+    monkeypatch.setattr(config_module, 'check_codebase', check_codebase)
+    monkeypatch.setattr(config_module.Config, 'fromfile', fromfile)
+    path = tmp_path / 'config.py'
+    path.write_text(f'_base_ = {base}')
+    with pytest.raises(ImportError, match=f'^{codebase} is not installed. Install it: pip'):
+        load_config(str(path))
+
+
+def test_amp_needs_an_accelerator(detector, monkeypatch):
+    monkeypatch.setattr(config_module, 'get_device', lambda: 'cpu')
+    with pytest.raises(ValueError, match='needs a GPU, and there is none: leave out --amp'):
+        enable_amp(detector)
+    monkeypatch.setattr(config_module, 'get_device', lambda: 'cuda')
+    enable_amp(detector)
+    assert detector.optim_wrapper == dict(type='AmpOptimWrapper', loss_scale='dynamic')
+
+
+def test_auto_scale_lr(detector):
+    with pytest.raises(ValueError, match='has no auto_scale_lr=dict'):
+        enable_auto_scale_lr(detector)
+    detector.auto_scale_lr = dict(base_batch_size=16)
+    enable_auto_scale_lr(detector)
+    assert detector.auto_scale_lr.enable
+
+
+def test_tta_of_a_box_detector(detector):
+    enable_tta(detector)
+    assert detector.model.type == 'DetTTAModel'
+    assert detector.model.module == dict(type='RetinaNet')
+    (dataset,) = iter_datasets(detector.test_dataloader)
+    flips, (pack,) = dataset.pipeline[-1].transforms
+    assert [flip.prob for flip in flips] == [0, 1]
+    assert pack.meta_keys == ('img_id', 'flip', 'flip_direction')
+    assert dataset.pipeline[-1].type == 'TestTimeAug'
+    assert len(dataset.pipeline) == 3
+
+
+def test_tta_takes_what_the_config_names(detector):
+    detector.default_scope = 'mmseg'
+    detector.tta_model = dict(type='SegTTAModel')
+    detector.tta_pipeline = [dict(type='Mine')]
+    enable_tta(detector)
+    assert detector.model == dict(type='SegTTAModel', module=dict(type='RetinaNet'))
+    (dataset,) = iter_datasets(detector.test_dataloader)
+    assert dataset.pipeline == [dict(type='Mine')]
+
+
+def test_tta_refuses_mask_models(detector):
+    detector.test_dataloader.dataset.dataset.pipeline[1].with_mask = True
+    with pytest.raises(ValueError, match='cannot merge instance masks: .* Leave out --tta'):
+        enable_tta(detector)
+
+
+def test_visualization(detector):
+    enable_visualization(detector, show=False, show_dir='drawn', wait_time=1.0)
+    hook = detector.default_hooks.visualization
+    assert hook.draw and hook.test_out_dir == 'drawn' and not hook.show
+    detector.default_scope = 'mmpretrain'
+    enable_visualization(detector, show=False, show_dir='drawn', wait_time=1.0)
+    assert hook.enable and hook.out_dir == 'drawn'
+    detector.default_scope = 'mmseg'
+    enable_visualization(detector, show=True, show_dir='drawn', wait_time=1.0)
+    assert hook.show and detector.visualizer.save_dir == 'drawn'
+    detector.default_hooks = {}
+    with pytest.raises(ValueError, match='no default_hooks.visualization'):
+        enable_visualization(detector, show=True, show_dir=None, wait_time=1.0)
+
+
+def test_dump(detector):
+    with pytest.raises(ValueError, match='--out must be a .pkl file, got out.json'):
+        enable_dump(detector, 'out.json')
+    enable_dump(detector, 'out.pkl')
+    assert detector.test_evaluator[1] == dict(type='DumpDetResults', out_file_path='out.pkl')
+    detector.default_scope = 'mmseg'
+    detector.test_evaluator = dict(type='IoUMetric')
+    with pytest.raises(ValueError, match='must be a folder, got the file out.pkl'):
+        enable_dump(detector, 'out.pkl')
+    enable_dump(detector, 'out')
+    assert detector.test_evaluator == dict(type='IoUMetric', output_dir='out', keep_results=True)
+
+
+def test_checkpoint(detector, tmp_path):
+    with pytest.raises(FileNotFoundError, match='there is no checkpoint file nowhere.pth'):
+        set_checkpoint(detector, 'nowhere.pth')
+    (tmp_path / 'a.pth').touch()
+    set_checkpoint(detector, str(tmp_path / 'a.pth'))
+    assert detector.load_from == str(tmp_path / 'a.pth')
