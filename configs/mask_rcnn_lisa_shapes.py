@@ -14,7 +14,7 @@ model = dict(
             embed_dims=(32, 64, 128, 256),
             depths=(1, 1, 3, 1),
             num_heads=(2, 4, 8, 16),
-            num_patterns=(1, 1, 1, 1),
+            num_patterns=(4, 4, 4, 4),
             rpe_radius=(15, 15, 7, 3),
             mlp_ratios=(4, 4, 4, 4),
         ),

@@ -50,7 +50,7 @@ def test_data_root_is_set_once(name, shapes):
         ('upernet_lisa_t_custom', 'CUSTOM_ROOT', 'data/custom/'),
     ],
 )
-@pytest.mark.parametrize('value', [None, '/mnt/no slash', 'D:\\new\\'[:-1]])
+@pytest.mark.parametrize('value', [None, '/mnt/no slash', 'D:/with/slash/'])
 def test_data_root_by_environment_variable(monkeypatch, name, variable, default, value):
     if value is not None:
         monkeypatch.setenv(variable, value)

@@ -27,7 +27,7 @@ _SPLITS = ('train', 'val')
 # Lengths are in pixels of an image whose shorter side is this long, and scale with that side.
 _REFERENCE_SIDE = 128
 # Diameter range of small, medium and large objects, and how often each is drawn.
-_DIAMETERS = ((14, 22), (22, 40), (40, 64))
+_DIAMETERS = ((18, 28), (28, 44), (44, 70))
 _DIAMETER_ODDS = (0.35, 0.4, 0.25)
 _MIN_DIAMETER = 12  # in true pixels: below it the classes look alike
 _MIN_AREA = 60  # of the visible part, in true pixels

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class LayerNorm2d(nn.LayerNorm):
-    """Layer normalisation over the channels of a map (B, C, H, W)."""
+class GlobalNorm(nn.GroupNorm):
+    """Normalisation of a map over its channels and positions together.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise (B, C, H, W) over C."""
-        x = x.permute(0, 2, 3, 1)
-        x = F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
-        return x.permute(0, 3, 1, 2)
+    Layer normalisation at each position on its own would wipe out how strong
+    the signal is here, compared with there. As one group it needs no other
+    sample, and takes maps of any size (PoolFormer's choice,
+    `MetaFormer <https://arxiv.org/abs/2111.11418>`_).
+
+    Args:
+        channels: Channels of the map.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(1, channels)
 
 
 class DropPath(nn.Module):
@@ -64,15 +69,12 @@ class MLP(nn.Sequential):
 def init_layer(module: nn.Module) -> None:
     """Initialise one layer, as an argument for ``nn.Module.apply``.
 
-    Pointwise convolutions take the 0.02 of vision transformers; those with an
-    extent take the deviation that keeps the variance of a ReLU-like layer.
+    Convolutions start with normal weights of variance 1 / fan-in and without
+    bias. Narrow networks learn faster from it than from the deviation of 0.02
+    that is usual in wide vision transformers.
     """
     if isinstance(module, nn.Conv2d):
-        if module.kernel_size == (1, 1):
-            std = 0.02
-        else:
-            fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
-            std = (2.0 / fan_out) ** 0.5
-        nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
+        fan_in = module.weight[0].numel()
+        nn.init.normal_(module.weight, std=fan_in**-0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import os.path as osp
 from collections.abc import Iterator
+from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
@@ -49,7 +50,8 @@ def load_config(
         raise FileNotFoundError(f'there is no config file {path}')
     if data_root is not None:
         # before the config is read: what follows from the folder is worked out there
-        os.environ.update(dict.fromkeys(DATA_ROOT_VARIABLES, data_root))
+        # (with slashes: MMEngine takes the backslashes of Windows for escapes)
+        os.environ.update(dict.fromkeys(DATA_ROOT_VARIABLES, Path(data_root).as_posix()))
     try:
         cfg = Config.fromfile(path)
     except ImportError as error:

@@ -1,15 +1,16 @@
 import pytest
 import torch
 
-from lisa_mm.models.layers import DropPath, LayerNorm2d
+from lisa_mm.models.layers import DropPath, GlobalNorm
 
 
-def test_layer_norm_is_over_channels():
-    norm = LayerNorm2d(6)
+def test_global_norm_is_over_channels_and_positions():
+    norm = GlobalNorm(6)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
-    x = torch.randn(2, 6, 3, 5)
-    mean, var = x.mean(1, keepdim=True), x.var(1, keepdim=True, unbiased=False)
+    x = 3 * torch.randn(2, 6, 3, 5) + 1
+    mean = x.mean((1, 2, 3), keepdim=True)
+    var = x.var((1, 2, 3), keepdim=True, unbiased=False)
     expected = (x - mean) / (var + norm.eps).sqrt()
     expected = expected * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
     torch.testing.assert_close(norm(x), expected)

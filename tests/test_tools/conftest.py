@@ -14,7 +14,6 @@ from pycocotools.coco import COCO
 from lisa_mm.datasets import generate_shapes
 
 ROOT = Path(__file__).parents[2]
-COCO_NAMES = ('person', 'bicycle', 'car', 'motorcycle', 'airplane')
 
 
 @pytest.fixture(scope='session')
@@ -25,14 +24,16 @@ def shapes(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def coco_folder(shapes, tmp_path_factory):
-    """Shapes under the names of COCO 2017, of its files and of its classes."""
+    """Shapes under the names of COCO 2017: those of its files, and of its first five classes."""
+    from mmdet.datasets import CocoDataset
+
+    names = CocoDataset.METAINFO['classes']
     root = tmp_path_factory.mktemp('coco')
     (root / 'annotations').mkdir()
     for split in ('train', 'val'):
         (root / f'{split}2017').symlink_to(shapes / split, target_is_directory=True)
         data = json.loads((shapes / 'annotations' / f'instances_{split}.json').read_text())
-        for category, name in zip(data['categories'], COCO_NAMES):
-            category['name'] = name
+        data['categories'] = [{'id': i + 1, 'name': name} for i, name in enumerate(names)]
         (root / 'annotations' / f'instances_{split}2017.json').write_text(json.dumps(data))
     return root
 

@@ -9,16 +9,16 @@ from lisa_mm.utils.cli import make_parser, one_line_errors, read_config
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / 'my_config.py'
-    path.write_text("default_scope = 'mmdet'\nmodel = dict(depth=50)\nlevels = [1, 2]")
+    path.write_text("default_scope = 'mmdet'\nmodel = dict(depth=50)\nlevels = [dict(n=1), dict(n=2)]")
     return str(path)
 
 
 def test_read_config(config, monkeypatch):
     monkeypatch.delenv('LOCAL_RANK', raising=False)
-    args = [config, '--cfg-options', 'model.depth=18', 'levels.1=(3,4)', '--local-rank', '1']
+    args = [config, '--cfg-options', 'model.depth=18', 'levels.1.n=(3,4)', '--local-rank', '1']
     cfg = read_config(make_parser('A tool.').parse_args(args))
     assert cfg.model.depth == 18
-    assert cfg.levels == [1, (3, 4)]
+    assert cfg.levels == [dict(n=1), dict(n=(3, 4))]
     assert cfg.launcher == 'none'
     assert cfg.work_dir == os.path.join('work_dirs', 'my_config')
     assert os.environ['LOCAL_RANK'] == '1'

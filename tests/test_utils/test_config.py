@@ -87,13 +87,13 @@ def test_load_config(tmp_path, monkeypatch):
     path = tmp_path / 'config.py'
     path.write_text(
         "default_scope = 'mmdet'\n"
-        "data_root = r'{{$COCO_ROOT:data/coco/}}'\n"
+        "data_root = '{{$COCO_ROOT:data/coco/}}'\n"
         'val_dataloader = dict(dataset=dict(data_root=data_root, ann_file="a"))\n'
         'val_evaluator = dict(ann_file=data_root + "/a", metric="bbox")\n'
     )
-    cfg = load_config(str(path), {'val_evaluator.metric': 'segm'}, data_root=r'C:\new data')
-    assert cfg.val_dataloader.dataset.data_root == r'C:\new data'
-    assert cfg.val_evaluator.ann_file == r'C:\new data/a'
+    cfg = load_config(str(path), {'val_evaluator.metric': 'segm'}, data_root='C:/new data')
+    assert cfg.val_dataloader.dataset.data_root == 'C:/new data'
+    assert cfg.val_evaluator.ann_file == 'C:/new data/a'
     assert cfg.val_evaluator.metric == 'segm'
 
 

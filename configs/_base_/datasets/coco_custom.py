@@ -13,7 +13,7 @@ import os.path as osp
 
 from lisa_mm.datasets import coco_classes
 
-data_root = r'{{$CUSTOM_ROOT:data/custom/}}'
+data_root = '{{$CUSTOM_ROOT:data/custom/}}'
 classes = coco_classes(osp.join(data_root, 'annotations/instances_train.json'))
 num_classes = len(classes)
 

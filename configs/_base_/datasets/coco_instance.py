@@ -5,7 +5,7 @@ _base_ = 'mmdet::_base_/datasets/coco_instance.py'
 
 import os.path as osp
 
-data_root = r'{{$COCO_ROOT:data/coco/}}'
+data_root = '{{$COCO_ROOT:data/coco/}}'
 
 train_dataloader = dict(dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root))

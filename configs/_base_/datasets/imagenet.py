@@ -2,7 +2,7 @@
 
 _base_ = 'mmpretrain::_base_/datasets/imagenet_bs64_swin_224.py'
 
-data_root = r'{{$IMAGENET_ROOT:data/imagenet/}}'
+data_root = '{{$IMAGENET_ROOT:data/imagenet/}}'
 
 # 8 GPUs with 128 images each
 train_dataloader = dict(

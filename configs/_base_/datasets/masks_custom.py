@@ -6,7 +6,7 @@ index of its class in each pixel, in masks/train/ and masks/val/. Images are
 scaled to fit 512 x 512 and trained on in crops of 256 x 256.
 """
 
-data_root = r'{{$CUSTOM_ROOT:data/custom/}}'
+data_root = '{{$CUSTOM_ROOT:data/custom/}}'
 metainfo = dict(classes=('background', 'foreground'), palette=[[0, 0, 0], [230, 159, 0]])
 crop_size = (256, 256)
 

@@ -7,7 +7,7 @@ import os.path as osp
 
 from lisa_mm.datasets import SHAPE_CLASSES
 
-data_root = r'{{$SHAPES_ROOT:data/shapes/}}'
+data_root = '{{$SHAPES_ROOT:data/shapes/}}'
 metainfo = dict(classes=SHAPE_CLASSES)
 
 train_pipeline = [

@@ -28,7 +28,7 @@ class StructureAwareAttention(BaseModule):
     Args:
         embed_dims: Channels C of input and output.
         num_heads: Heads G; each has C / G channels.
-        num_patterns: Structural patterns P of a head. Defaults to 1.
+        num_patterns: Structural patterns P of a head. Defaults to 2.
         rpe_radius: Half extents (ry, rx) of the relative position embeddings,
             in positions of the grid; one number for both. Defaults to 13.
         boundary: What the tables see outside the grid: nothing (``'zero'``) or
@@ -65,7 +65,7 @@ class StructureAwareAttention(BaseModule):
         self,
         embed_dims: int,
         num_heads: int,
-        num_patterns: int = 1,
+        num_patterns: int = 2,
         rpe_radius: int | tuple[int, int] = 13,
         boundary: str = 'zero',
         resolution: str = 'extend',

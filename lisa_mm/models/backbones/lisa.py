@@ -10,7 +10,7 @@ import torch
 from mmengine.model import BaseModule, ModuleList, Sequential
 from torch import Tensor, nn
 
-from lisa_mm.models.layers import MLP, DropPath, LayerNorm2d, init_layer
+from lisa_mm.models.layers import MLP, DropPath, GlobalNorm, init_layer
 from lisa_mm.registry import MODELS
 
 STRIDES = (4, 8, 16, 32)
@@ -42,9 +42,9 @@ class LiSABlock(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.pos_conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
-        self.norm1 = LayerNorm2d(embed_dims)
+        self.norm1 = GlobalNorm(embed_dims)
         self.attention = MODELS.build(attention)
-        self.norm2 = LayerNorm2d(embed_dims)
+        self.norm2 = GlobalNorm(embed_dims)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate)
 
@@ -119,7 +119,7 @@ class LiSA(BaseModule):
             embed_dims=(64, 128, 256, 512),
             depths=(2, 2, 6, 2),
             num_heads=(4, 8, 16, 32),
-            num_patterns=(1, 1, 1, 1),
+            num_patterns=(2, 2, 2, 2),
             rpe_radius=(27, 27, 13, 6),
             mlp_ratios=(4, 4, 4, 4),
         ),
@@ -127,7 +127,7 @@ class LiSA(BaseModule):
             embed_dims=(80, 160, 320, 640),
             depths=(2, 3, 9, 2),
             num_heads=(5, 10, 20, 40),
-            num_patterns=(1, 1, 1, 1),
+            num_patterns=(2, 2, 2, 2),
             rpe_radius=(27, 27, 13, 6),
             mlp_ratios=(4, 4, 4, 4),
         ),
@@ -173,7 +173,7 @@ class LiSA(BaseModule):
                 Sequential(*(LiSABlock(dim, cfg, arch['mlp_ratios'][i], rate) for rate in rates))
             )
             if i in self.out_indices:
-                self.add_module(f'norm{i}', LayerNorm2d(dim))
+                self.add_module(f'norm{i}', GlobalNorm(dim))
         self.apply(init_layer)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -184,7 +184,7 @@ class LiSA(BaseModule):
 
         Returns:
             tuple[Tensor, ...]: One map (B, C_i, ceil(H / s_i), ceil(W / s_i))
-            per stage, layer-normalised and contiguous.
+            per stage, normalised and contiguous.
         """
         outs = []
         for i, (downsample, stage) in enumerate(zip(self.downsamples, self.stages)):
@@ -236,7 +236,7 @@ def _stem(in_channels: int, dim: int) -> Sequential:
 
 
 def _halve(in_channels: int, out_channels: int) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(in_channels, out_channels, 3, 2, 1), LayerNorm2d(out_channels)
+    return nn.Conv2d(in_channels, out_channels, 3, 2, 1), GlobalNorm(out_channels)
 
 
 def _complete(attention: dict, embed_dims: int, num_heads: int, **offers: Any) -> dict:
