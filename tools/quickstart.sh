@@ -5,9 +5,13 @@
 # predictions. Run again after an interruption, it goes on from the last checkpoint.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=${VENV:-$root/.venv}
+[[ $VENV == /* ]] || VENV=$PWD/$VENV
+export VENV
+cd "$root"
 bash tools/install.sh
-python=${VENV:-.venv}/bin/python
+python=$VENV/bin/python
 config=configs/mask_rcnn_lisa_shapes.py
 data=data/shapes
 work=work_dirs/mask_rcnn_lisa_shapes

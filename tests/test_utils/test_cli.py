@@ -9,7 +9,9 @@ from lisa_mm.utils.cli import make_parser, one_line_errors, read_config
 @pytest.fixture
 def config(tmp_path):
     path = tmp_path / 'my_config.py'
-    path.write_text("default_scope = 'mmdet'\nmodel = dict(depth=50)\nlevels = [dict(n=1), dict(n=2)]")
+    path.write_text(
+        "default_scope = 'mmdet'\nmodel = dict(depth=50)\nlevels = [dict(n=1), dict(n=2)]"
+    )
     return str(path)
 
 
