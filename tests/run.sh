@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole check: install what is missing, lint, test. Arguments go on to pytest, for instance
-#     bash tests/run.sh -m slow tests/ops
+#     bash tests/run.sh -k gradcheck tests/test_ops
 # Two workers with a thread each are faster than one process with two threads, for the tensors of
 # tests are small. "-n 0" runs all in a single process, for a debugger.
 set -euo pipefail

@@ -6,21 +6,23 @@ import json
 import os
 
 
-def coco_classes(ann_file: str | os.PathLike) -> tuple[str, ...]:
-    """Read the class names of an annotation file, in its own order.
+def coco_classes(*ann_files: str | os.PathLike) -> tuple[str, ...]:
+    """Read the class names of annotation files, in their own order.
 
-    That is the order in which MMDetection numbers them. For configs of one's
-    own data: the classes then need not be written down a second time.
+    That is the order in which MMDetection numbers them, in each file for
+    itself. For configs of one's own data: the classes then need not be written
+    down a second time.
 
     Args:
-        ann_file: JSON file in COCO's format.
+        *ann_files: JSON files in COCO's format.
 
     Returns:
-        tuple[str, ...]: The names of its categories.
+        tuple[str, ...]: The names of their categories.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not in COCO's format.
+        FileNotFoundError: If one does not exist.
+        ValueError: If one is not in COCO's format, or has other categories
+            than the first, or the same in another order.
 
     Example:
         >>> import tempfile
@@ -30,6 +32,19 @@ def coco_classes(ann_file: str | os.PathLike) -> tuple[str, ...]:
         ...     coco_classes(root / 'annotations' / 'instances_train.json')
         ('ellipse', 'rectangle', 'triangle', 'star', 'cross')
     """
+    first, *others = ann_files
+    classes = _read_classes(first)
+    for other in others:
+        found = _read_classes(other)
+        if found != classes:
+            raise ValueError(
+                f'{os.fspath(first)} and {os.fspath(other)} must have the same categories in the '
+                f'same order, which is how classes are numbered; got {classes} and {found}'
+            )
+    return classes
+
+
+def _read_classes(ann_file: str | os.PathLike) -> tuple[str, ...]:
     if not os.path.isfile(ann_file):
         raise FileNotFoundError(
             f'there is no annotation file {os.fspath(ann_file)}; name the folder of the data set '

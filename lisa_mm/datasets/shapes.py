@@ -29,6 +29,8 @@ _REFERENCE_SIDE = 128
 # Diameter range of small, medium and large objects, and how often each is drawn.
 _DIAMETERS = ((18, 28), (28, 44), (44, 70))
 _DIAMETER_ODDS = (0.35, 0.4, 0.25)
+# Shapes stand upright, as most things in photographs do, but for a tilt of so many radians.
+_MAX_TILT = np.pi / 9
 _MIN_DIAMETER = 12  # in true pixels: below it the classes look alike
 _MIN_AREA = 60  # of the visible part, in true pixels
 _MIN_VISIBLE = 0.5  # share of the object that neither the border nor other objects hide
@@ -385,7 +387,7 @@ def _outline(rng: np.random.Generator, label: int, center: np.ndarray, radius: f
         quarter = np.array([[1, -arm], [1, arm], [arm, arm]]) / np.hypot(1, arm)
         turn = np.array([[0, 1], [-1, 0]])
         points = np.concatenate([quarter @ np.linalg.matrix_power(turn, i) for i in range(4)])
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-_MAX_TILT, _MAX_TILT)
     cos, sin = np.cos(angle), np.sin(angle)
     return center + radius * points @ np.array([[cos, sin], [-sin, cos]])
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-class GlobalNorm(nn.GroupNorm):
-    """Normalisation of a map over its channels and positions together.
+class GroupNorm1(nn.GroupNorm):
+    """Group normalisation with one group: over channels and positions together.
 
     Layer normalisation at each position on its own would wipe out how strong
-    the signal is here, compared with there. As one group it needs no other
-    sample, and takes maps of any size (PoolFormer's choice,
-    `MetaFormer <https://arxiv.org/abs/2111.11418>`_).
+    the signal is here, compared with there. One group keeps that, and needs no
+    statistics of a batch; but what a sample is padded with counts in its mean
+    and deviation (PoolFormer's choice, `MetaFormer
+    <https://arxiv.org/abs/2111.11418>`_).
 
     Args:
         channels: Channels of the map.

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._checks import check_table
+from .correlation import compute_dtype, full_precision
 
 
 def extend_table(table: Tensor, radius: tuple[int, int]) -> Tensor:
@@ -53,7 +54,8 @@ def interpolate_table(
 
     Returns:
         Tensor: (G, P, 2*ry'+1, 2*rx'+1). A stretch of one is
-        :func:`extend_table`.
+        :func:`extend_table`. In the dtype of ``table``, computed in at least
+        float32.
 
     Raises:
         TypeError: If ``table`` is not a real floating-point tensor.
@@ -70,11 +72,13 @@ def interpolate_table(
     _check(table, radius)
     if min(stretch) <= 0:
         raise ValueError(f'stretch must be two positive factors (fy, fx), got {stretch}')
-    rows, columns = (
-        _interpolation_matrix(size // 2, r, factor, table)
-        for size, r, factor in zip(table.shape[2:], radius, stretch)
-    )
-    return rows @ table @ columns.T
+    dtype = compute_dtype(table)
+    with full_precision(table):
+        rows, columns = (
+            _interpolation_matrix(size // 2, r, factor, table.device, dtype)
+            for size, r, factor in zip(table.shape[2:], radius, stretch)
+        )
+        return (rows @ table.to(dtype) @ columns.T).to(table.dtype)
 
 
 def _check(table: Tensor, radius: tuple[int, int]) -> None:
@@ -84,10 +88,12 @@ def _check(table: Tensor, radius: tuple[int, int]) -> None:
         raise ValueError(f'radius must be two half extents (ry, rx) >= 0, got {radius}')
 
 
-def _interpolation_matrix(old: int, new: int, factor: float, like: Tensor) -> Tensor:
+def _interpolation_matrix(
+    old: int, new: int, factor: float, device: torch.device, dtype: torch.dtype
+) -> Tensor:
     """Return the weights (2*new+1, 2*old+1) of old entries in new ones."""
-    sources = torch.arange(-old, old + 1, device=like.device, dtype=like.dtype)
-    targets = torch.arange(-new, new + 1, device=like.device, dtype=like.dtype) / factor
+    sources = torch.arange(-old, old + 1, device=device, dtype=dtype)
+    targets = torch.arange(-new, new + 1, device=device, dtype=dtype) / factor
     # A shrinking table takes the mean over the entries that it skips: a hat as
     # wide as the step between targets.
     width = max(1.0, 1.0 / factor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import os.path as osp
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ TTA_MODELS = {
     ),
     'mmpretrain': dict(type='AverageClsScoreTTA'),
 }
+
+# What MMDetection packs of an image by default, and what predictions are flipped back by.
+TEST_META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+FLIP_META_KEYS = ('flip', 'flip_direction')
 
 
 def load_config(
@@ -48,16 +53,13 @@ def load_config(
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no config file {path}')
-    if data_root is not None:
-        # before the config is read: what follows from the folder is worked out there
-        # (with slashes: MMEngine takes the backslashes of Windows for escapes)
-        os.environ.update(dict.fromkeys(DATA_ROOT_VARIABLES, Path(data_root).as_posix()))
     try:
-        cfg = Config.fromfile(path)
+        with _data_root_in_environment(data_root):
+            cfg = Config.fromfile(path)
     except ImportError as error:
         # MMEngine names the codebase of a base that is missing, but not what to do.
         for codebase in CODEBASES:
-            if codebase in str(error):
+            if codebase in str(error) or "'mmcv" in str(error):
                 check_codebase(codebase)
         raise
     if cfg_options:
@@ -73,6 +75,29 @@ def load_config(
     return cfg
 
 
+@contextlib.contextmanager
+def _data_root_in_environment(data_root: str | None) -> Iterator[None]:
+    """Let the configs that are read meanwhile find the data in a folder."""
+    if data_root is None:
+        yield
+        return
+    # MMEngine puts it into the text of the config: backslashes, of Windows, are
+    # escapes there, and quotes end the string.
+    value = Path(data_root).as_posix()
+    if any(character in value for character in '\'"\n'):
+        raise ValueError(f'the folder of the data must not have quotes in its name, got {value}')
+    saved = {name: os.environ.get(name) for name in DATA_ROOT_VARIABLES}
+    os.environ.update(dict.fromkeys(DATA_ROOT_VARIABLES, value))
+    try:
+        yield
+    finally:
+        for name, old in saved.items():
+            if old is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = old
+
+
 def set_data_root(cfg: Config, data_root: str) -> None:
     """Let all loaders and evaluators read from one folder.
 
@@ -80,7 +105,7 @@ def set_data_root(cfg: Config, data_root: str) -> None:
         cfg: The config, changed in place.
         data_root: The folder. It takes the place of the ``data_root`` of every
             data set, and of the same folder at the start of the evaluators'
-            files.
+            settings.
     """
     for split in ('train', 'val', 'test'):
         old_roots = set()
@@ -89,10 +114,10 @@ def set_data_root(cfg: Config, data_root: str) -> None:
             dataset.data_root = data_root
         evaluators = cfg.get(f'{split}_evaluator') or []
         for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
-            ann_file = evaluator.get('ann_file')
-            for root in old_roots:
-                if root and ann_file and _is_inside(ann_file, root):
-                    evaluator.ann_file = osp.join(data_root, osp.relpath(ann_file, root))
+            for key, value in evaluator.items():
+                for root in filter(None, old_roots):
+                    if isinstance(value, str) and _is_inside(value, root):
+                        evaluator[key] = osp.join(data_root, osp.relpath(value, root))
 
 
 def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
@@ -172,7 +197,8 @@ def enable_tta(cfg: Config) -> None:
             *head, pack = dataset.pipeline
             if scope == 'mmdet':
                 # what the merged boxes are flipped back by
-                pack = dict(pack, meta_keys=(*pack.meta_keys, 'flip', 'flip_direction'))
+                keys = pack.get('meta_keys', TEST_META_KEYS)
+                pack = dict(pack, meta_keys=(*keys, *FLIP_META_KEYS))
             pipeline = [*head, dict(type='TestTimeAug', transforms=[flips, [pack]])]
         dataset.pipeline = pipeline
     cfg.model = ConfigDict(cfg.tta_model, module=cfg.model)
@@ -198,6 +224,7 @@ def enable_visualization(cfg: Config, show: bool, show_dir: str | None, wait_tim
         )
     hook.update(show=show, wait_time=wait_time, interval=1)
     hook['enable' if cfg.default_scope == 'mmpretrain' else 'draw'] = True
+    show_dir = show_dir and osp.abspath(show_dir)  # or MMDetection puts it into the work dir
     if show_dir and cfg.default_scope == 'mmdet':
         hook.test_out_dir = show_dir
     elif show_dir and cfg.default_scope == 'mmpretrain':
@@ -227,21 +254,21 @@ def enable_dump(cfg: Config, out: str) -> None:
     Raises:
         ValueError: If it is the one where the other is wanted.
     """
+    evaluators = cfg.test_evaluator
+    evaluators = [evaluators] if isinstance(evaluators, dict) else evaluators
     is_pickle = out.endswith(('.pkl', '.pickle'))
     if cfg.default_scope == 'mmseg':
         if is_pickle:
             raise ValueError(f'--out of a segmenter must be a folder, got the file {out}')
-        cfg.test_evaluator.update(output_dir=out, keep_results=True)
+        for evaluator in evaluators:
+            if evaluator.type.endswith('IoUMetric'):
+                evaluator.update(output_dir=out, keep_results=True)
         return
     if not is_pickle:
         raise ValueError(f'--out must be a .pkl file, got {out}')
     # MMDetection's encodes the masks.
     dump = 'DumpDetResults' if cfg.default_scope == 'mmdet' else 'DumpResults'
-    evaluators = cfg.test_evaluator
-    cfg.test_evaluator = [
-        *(evaluators if isinstance(evaluators, list) else [evaluators]),
-        dict(type=dump, out_file_path=out),
-    ]
+    cfg.test_evaluator = [*evaluators, dict(type=dump, out_file_path=out)]
 
 
 def iter_datasets(loader: ConfigDict | None) -> Iterator[ConfigDict]:

@@ -54,10 +54,12 @@ class Package:
     def install_command(self) -> str:
         """The pip command that installs or upgrades it."""
         if self.module == 'mmcv':
+            # MMDetection 3.3.0 and MMSegmentation 1.2.2 refuse the original mmcv 2.2.0
+            name = self.name if self.name == self.fork else '"mmcv>=2.1.0,!=2.2.0"'
             return (
                 'pip install "setuptools>=80,<81" wheel ninja psutil packaging && '
                 f'pip install --no-build-isolation --no-cache-dir --force-reinstall --no-deps '
-                f'{self.name}'
+                f'{name}'
             )
         return f'pip install --upgrade {self.name}'
 

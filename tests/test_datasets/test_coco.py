@@ -12,6 +12,15 @@ def test_classes_keep_the_order_of_the_file(tmp_path):
     assert coco_classes(path) == ('b', 'ä')
 
 
+def test_files_must_agree(tmp_path):
+    for name, order in (('a', 'xy'), ('b', 'xy'), ('c', 'yx')):
+        categories = [{'id': i, 'name': letter} for i, letter in enumerate(order)]
+        (tmp_path / name).write_text(json.dumps({'categories': categories}))
+    assert coco_classes(tmp_path / 'a', tmp_path / 'b') == ('x', 'y')
+    with pytest.raises(ValueError, match=r"same order, .* got \('x', 'y'\) and \('y', 'x'\)"):
+        coco_classes(tmp_path / 'a', tmp_path / 'b', tmp_path / 'c')
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match='no annotation file .*a.json.*--data-root'):
         coco_classes(tmp_path / 'a.json')

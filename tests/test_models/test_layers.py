@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from lisa_mm.models.layers import DropPath, GlobalNorm
+from lisa_mm.models.layers import DropPath, GroupNorm1
 
 
-def test_global_norm_is_over_channels_and_positions():
-    norm = GlobalNorm(6)
+def test_group_norm_is_over_channels_and_positions():
+    norm = GroupNorm1(6)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     x = 3 * torch.randn(2, 6, 3, 5) + 1

@@ -52,6 +52,18 @@ def test_interpolated_table_sees_the_same_part_of_a_larger_image():
     )
 
 
+def test_interpolates_in_float32():
+    torch.manual_seed(0)
+    table = torch.randn(1, 2, 55, 55)
+    stretch, radius = (200 / 56, 334 / 56), (96, 161)
+    expected = interpolate_table(table, stretch, radius)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert torch.equal(interpolate_table(table, stretch, radius), expected)
+    half = table.bfloat16()
+    expected = interpolate_table(half.float(), stretch, radius).bfloat16()
+    assert torch.equal(interpolate_table(half, stretch, radius), expected)
+
+
 def test_gradients():
     table = torch.randn(1, 2, 3, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda t: interpolate_table(t, (1.5, 0.6), (2, 1)), table)

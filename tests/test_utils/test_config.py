@@ -1,3 +1,5 @@
+import os
+
 import pytest
 from mmengine.config import Config
 
@@ -95,6 +97,9 @@ def test_load_config(tmp_path, monkeypatch):
     assert cfg.val_dataloader.dataset.data_root == 'C:/new data'
     assert cfg.val_evaluator.ann_file == 'C:/new data/a'
     assert cfg.val_evaluator.metric == 'segm'
+    assert os.environ['COCO_ROOT'] == 'unused'
+    with pytest.raises(ValueError, match="must not have quotes in its name, got /x/bob's"):
+        load_config(str(path), data_root="/x/bob's")
 
 
 @pytest.mark.parametrize(
@@ -184,13 +189,13 @@ def test_tta_refuses_mask_models(detector):
 def test_visualization(detector):
     enable_visualization(detector, show=False, show_dir='drawn', wait_time=1.0)
     hook = detector.default_hooks.visualization
-    assert hook.draw and hook.test_out_dir == 'drawn' and not hook.show
+    assert hook.draw and hook.test_out_dir == os.path.abspath('drawn') and not hook.show
     detector.default_scope = 'mmpretrain'
     enable_visualization(detector, show=False, show_dir='drawn', wait_time=1.0)
-    assert hook.enable and hook.out_dir == 'drawn'
+    assert hook.enable and hook.out_dir == os.path.abspath('drawn')
     detector.default_scope = 'mmseg'
     enable_visualization(detector, show=True, show_dir='drawn', wait_time=1.0)
-    assert hook.show and detector.visualizer.save_dir == 'drawn'
+    assert hook.show and detector.visualizer.save_dir == os.path.abspath('drawn')
     detector.default_hooks = {}
     with pytest.raises(ValueError, match='no default_hooks.visualization'):
         enable_visualization(detector, show=True, show_dir=None, wait_time=1.0)

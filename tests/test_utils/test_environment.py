@@ -47,6 +47,12 @@ def test_missing_package(versions, installed, command):
     assert str(error.value) == f'mmseg is not installed. Install it: {command}'
 
 
+def test_mmcv_is_built_without_isolation(versions):
+    assert PACKAGES['mmcv'].install_command.endswith('--no-deps onedl-mmcv')
+    versions['mmengine'] = '0.10.7'
+    assert PACKAGES['mmcv'].install_command.endswith('--no-deps "mmcv>=2.1.0,!=2.2.0"')
+
+
 @pytest.mark.parametrize(
     ('distribution', 'version', 'command'),
     [('mmdet', '2.28.0', 'pip install --upgrade'), ('onedl-mmdetection', '3.2.9', 'onedl-mm')],

@@ -22,6 +22,8 @@ def parse_args():
 
 def main():
     args = parse_args()
+    if not osp.isfile(args.predictions):
+        raise SystemExit(f'there is no file {args.predictions}')
     with one_line_errors():
         cfg = load_config(args.config, data_root=args.data_root)
         check_data(cfg, ('test',))

@@ -14,7 +14,10 @@ import os.path as osp
 from lisa_mm.datasets import coco_classes
 
 data_root = '{{$CUSTOM_ROOT:data/custom/}}'
-classes = coco_classes(osp.join(data_root, 'annotations/instances_train.json'))
+classes = coco_classes(
+    osp.join(data_root, 'annotations/instances_train.json'),
+    osp.join(data_root, 'annotations/instances_val.json'),
+)
 num_classes = len(classes)
 
 train_pipeline = [

@@ -10,6 +10,7 @@ from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from lisa_mm.models.layers import init_layer
 from lisa_mm.ops import extend_table, interpolate_table, structure_aware_attention
 from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_option
 from lisa_mm.registry import MODELS
@@ -107,6 +108,7 @@ class StructureAwareAttention(BaseModule):
         shape = num_heads, num_patterns, 2 * radius[0] + 1, 2 * radius[1] + 1
         self.rpe_encoder = nn.Parameter(_white_noise(shape))
         self.rpe_decoder = nn.Parameter(_white_noise(shape))
+        self.apply(init_layer)
         self._reference = None
         if resolution == 'interpolate':
             self._reference = _pair('reference_grid', reference_grid, minimum=1)
@@ -173,7 +175,7 @@ class StructureAwareAttention(BaseModule):
             radius = [size // 2 for size in own.shape[2:]]
             if self.resolution == 'extend':
                 state_dict[key] = extend_table(table, radius)
-                done = 'every offset keeps its weight'
+                done = 'offset by offset'
             else:
                 state_dict[key] = interpolate_table(table, stretch, radius)
                 state_dict[grid_key] = self.reference_grid.clone()

@@ -10,7 +10,7 @@ import torch
 from mmengine.model import BaseModule, ModuleList, Sequential
 from torch import Tensor, nn
 
-from lisa_mm.models.layers import MLP, DropPath, GlobalNorm, init_layer
+from lisa_mm.models.layers import MLP, DropPath, GroupNorm1, init_layer
 from lisa_mm.registry import MODELS
 
 STRIDES = (4, 8, 16, 32)
@@ -42,11 +42,14 @@ class LiSABlock(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.pos_conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
-        self.norm1 = GlobalNorm(embed_dims)
+        self.norm1 = GroupNorm1(embed_dims)
         self.attention = MODELS.build(attention)
-        self.norm2 = GlobalNorm(embed_dims)
+        self.norm2 = GroupNorm1(embed_dims)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
         self.drop_path = DropPath(drop_path_rate)
+        # The attention sees to its own initialisation.
+        self.pos_conv.apply(init_layer)
+        self.mlp.apply(init_layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
@@ -146,6 +149,8 @@ class LiSA(BaseModule):
         super().__init__(init_cfg=init_cfg)
         arch = self._resolve_arch(arch)
         self.out_indices = _check_out_indices(out_indices)
+        if not 0 <= drop_path_rate < 1:
+            raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         if isinstance(pretrain_img_size, int):
             pretrain_img_size = (pretrain_img_size, pretrain_img_size)
         attention = attention or dict(type='StructureAwareAttention')
@@ -153,10 +158,11 @@ class LiSA(BaseModule):
         drop_path_rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
 
         # Stage i turns the map of stage i - 1 into its own: first `downsample`,
-        # then its blocks.
+        # then its blocks. Stages that no output needs are left out.
         self.downsamples = ModuleList()
         self.stages = ModuleList()
-        for i, (dim, depth) in enumerate(zip(dims, depths)):
+        for i in range(self.out_indices[-1] + 1):
+            dim, depth = dims[i], depths[i]
             self.downsamples.append(
                 _stem(in_channels, dim) if i == 0 else Sequential(*_halve(dims[i - 1], dim))
             )
@@ -173,8 +179,8 @@ class LiSA(BaseModule):
                 Sequential(*(LiSABlock(dim, cfg, arch['mlp_ratios'][i], rate) for rate in rates))
             )
             if i in self.out_indices:
-                self.add_module(f'norm{i}', GlobalNorm(dim))
-        self.apply(init_layer)
+                self.add_module(f'norm{i}', GroupNorm1(dim))
+        self.downsamples.apply(init_layer)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of the stages named by ``out_indices``.
@@ -220,7 +226,7 @@ class LiSA(BaseModule):
 
 
 def _check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
-    indices = tuple(out_indices)
+    indices = tuple(out_indices) if isinstance(out_indices, Sequence) else ()
     stages = range(len(STRIDES))
     if not indices or list(indices) != sorted(set(indices)) or not set(indices) <= set(stages):
         raise ValueError(
@@ -236,7 +242,7 @@ def _stem(in_channels: int, dim: int) -> Sequential:
 
 
 def _halve(in_channels: int, out_channels: int) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(in_channels, out_channels, 3, 2, 1), GlobalNorm(out_channels)
+    return nn.Conv2d(in_channels, out_channels, 3, 2, 1), GroupNorm1(out_channels)
 
 
 def _complete(attention: dict, embed_dims: int, num_heads: int, **offers: Any) -> dict:

@@ -131,7 +131,7 @@ def test_loads_tables_of_another_extent_by_extending(log):
     assert new.rpe_decoder[:, :, :2].abs().sum() == 0
     assert log == [
         f"{name}: tables of 7x7 offsets carried over to 11x5 (resolution='extend': "
-        'every offset keeps its weight)'
+        'offset by offset)'
         for name in ('rpe_encoder', 'rpe_decoder')
     ]
 

@@ -26,6 +26,7 @@ class MeanMixer(nn.Module):
     def __init__(self, embed_dims, num_heads, init_cfg=None):
         super().__init__()
         self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
+        nn.init.constant_(self.proj.bias, 3)
         self.num_heads = num_heads
 
     def forward(self, x):
@@ -37,6 +38,7 @@ def test_features(size):
     model = LiSA(MINI).eval()
     features = model(torch.randn(2, 3, *size))
     assert isinstance(features, tuple)
+    assert len(features) == 4
     for feature, dim, stride in zip(features, MINI['embed_dims'], STRIDES):
         assert feature.shape == (2, dim, *(math.ceil(length / stride) for length in size))
         assert feature.is_contiguous()
@@ -107,6 +109,18 @@ def test_out_indices():
     assert {key.split('.')[0] for key in unexpected} == {'norm0', 'norm2'}
     for feature, expected in zip(some(x), (every[1], every[3])):
         torch.testing.assert_close(feature, expected)
+
+
+def test_every_parameter_is_needed_whatever_the_outputs():
+    model = LiSA(MINI, out_indices=(0, 1))
+    sum(feature.sum() for feature in model(torch.randn(1, 3, 64, 64))).backward()
+    assert len(model.stages) == 2
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_an_attention_keeps_its_own_initialisation():
+    model = LiSA(MINI, attention=dict(type='MeanMixer'))
+    assert all((block.attention.proj.bias == 3).all() for block in model.stages[2])
 
 
 def test_batch_of_two_is_two_batches_of_one():
@@ -199,7 +213,8 @@ def test_state_dict_round_trip():
         (dict(arch={**MINI, 'rpe_radius': (1, 1, 1, -2)}), ValueError, 'rpe_radius .* got -2'),
         (dict(out_indices=(0, 4)), ValueError, r'out_indices must .* got \(0, 4\)'),
         (dict(out_indices=()), ValueError, r'out_indices must name stages'),
-        (dict(drop_path_rate=1.0), ValueError, r'drop_prob must be in \[0, 1\)'),
+        (dict(out_indices=3), ValueError, r'out_indices must name stages .* got 3'),
+        (dict(drop_path_rate=1.0), ValueError, r'drop_path_rate must be in \[0, 1\), got 1.0'),
         (dict(attention=dict(num_patterns=2)), ValueError, 'attention must be a config with a reg'),
     ],
 )
