@@ -1,7 +1,7 @@
 """Shapes: a small instance segmentation data set in COCO's format, drawn instead of downloaded.
 
-Every image shows a few partly hidden shapes of five classes on a textured background. Colour and
-texture are drawn without regard to the class, so a detector has to learn the shapes themselves.
+Every image shows a few partly hidden shapes of five classes on a textured background. Most objects
+of a class have its colour, but not all: colour hints at the class, and only the shape decides.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ _MIN_DIAMETER = 12  # in true pixels: below it the classes look alike
 _MIN_AREA = 60  # of the visible part, in true pixels
 _MIN_VISIBLE = 0.5  # share of the object that neither the border nor other objects hide
 _MIN_CONTRAST = 80  # Euclidean distance in RGB between an object and what it covers
+# The usual colour of each class (RGB), its spread, and the share of objects that have it. The rest
+# may have any: that much of the recognition is left to the shape.
+_COLORS = ((200, 60, 60), (60, 160, 60), (70, 90, 210), (210, 180, 50), (160, 70, 190))
+_COLOR_SPREAD = 25
+_COLOR_ODDS = 0.7
 _MAX_TRIES = 20
 # One image in `_PERIOD` holds a crowd and one holds no objects, at these places of the period.
 _PERIOD, _CROWD_AT, _EMPTY_AT = 20, 2, 3
@@ -319,7 +324,7 @@ def _draw_image(
             stacked = _put_on_top(objects, label, alpha >= 0.5, _signed_area(points))
             if stacked is not None:
                 objects = stacked
-                image = _paint(rng, image, alpha, scale)
+                image = _paint(rng, image, label, alpha, scale)
                 break
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), objects
 
@@ -361,7 +366,7 @@ def _draw_crowd(
         center = middle + scale * rng.uniform(-20, 20, 2)
         points = _outline(rng, label, center, scale * rng.uniform(4, 6))
         alpha = _rasterize(points, height, width)
-        image = _paint(rng, image, alpha, scale)
+        image = _paint(rng, image, label, alpha, scale)
         mask |= alpha >= 0.5
     return image, _Object(label, mask, float(mask.sum()), [], is_crowd=True)
 
@@ -402,13 +407,15 @@ def _rasterize(points: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _paint(
-    rng: np.random.Generator, image: np.ndarray, alpha: np.ndarray, scale: float
+    rng: np.random.Generator, image: np.ndarray, label: int, alpha: np.ndarray, scale: float
 ) -> np.ndarray:
     """Fill a shape with a random texture that stands out from what it covers."""
     covered = image[alpha > 0].mean(0)
-    color = rng.uniform(0, 255, 3)
+    color = covered
     while np.linalg.norm(color - covered) < _MIN_CONTRAST:
         color = rng.uniform(0, 255, 3)
+        if rng.random() < _COLOR_ODDS:
+            color = rng.normal(_COLORS[label], _COLOR_SPREAD)
     filling = color + _texture(rng, *alpha.shape, scale) * rng.uniform(-50, 50, 3)
     return image + alpha[..., None] * (filling - image)
 
