@@ -112,8 +112,7 @@ def set_data_root(cfg: Config, data_root: str) -> None:
         for dataset in iter_datasets(cfg.get(f'{split}_dataloader')):
             old_roots.add(dataset.get('data_root') or '')
             dataset.data_root = data_root
-        evaluators = cfg.get(f'{split}_evaluator') or []
-        for evaluator in [evaluators] if isinstance(evaluators, dict) else evaluators:
+        for evaluator in _as_list(cfg.get(f'{split}_evaluator')):
             for key, value in evaluator.items():
                 for root in filter(None, old_roots):
                     if isinstance(value, str) and _is_inside(value, root):
@@ -254,8 +253,7 @@ def enable_dump(cfg: Config, out: str) -> None:
     Raises:
         ValueError: If it is the one where the other is wanted.
     """
-    evaluators = cfg.test_evaluator
-    evaluators = [evaluators] if isinstance(evaluators, dict) else evaluators
+    evaluators = _as_list(cfg.test_evaluator)
     is_pickle = out.endswith(('.pkl', '.pickle'))
     if cfg.default_scope == 'mmseg':
         if is_pickle:
@@ -278,9 +276,13 @@ def iter_datasets(loader: ConfigDict | None) -> Iterator[ConfigDict]:
         dataset = pending.pop()
         inner = dataset.get('datasets') or dataset.get('dataset')
         if inner:
-            pending += [inner] if isinstance(inner, dict) else inner
+            pending += _as_list(inner)
         else:
             yield dataset
+
+
+def _as_list(cfgs: ConfigDict | list[ConfigDict] | None) -> list[ConfigDict]:
+    return [cfgs] if isinstance(cfgs, dict) else cfgs or []
 
 
 def _is_inside(path: str, folder: str) -> bool:
