@@ -38,9 +38,11 @@ model = dict(
 
 optim_wrapper = dict(optimizer=dict(lr=0.001))
 
-max_epochs = 18
+max_epochs = 12
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', T_max=max_epochs, by_epoch=True, convert_to_iter_based=True),
 ]
+
+randomness = dict(seed=0)

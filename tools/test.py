@@ -1,9 +1,6 @@
 """Test a model: mAP of a detector, mIoU of a segmenter, accuracy of a classifier."""
 
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
-from lisa_mm.utils.cli import make_parser, one_line_errors, read_config
+from lisa_mm.utils.cli import build_runner, make_parser, one_line_errors, read_config
 from lisa_mm.utils.config import (
     check_data,
     enable_dump,
@@ -41,7 +38,7 @@ def main():
             enable_tta(cfg)
         if args.out:
             enable_dump(cfg, args.out)
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner = build_runner(cfg)
     runner.test()
 
 

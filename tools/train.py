@@ -1,9 +1,6 @@
 """Train a model: a detector, a segmenter or a classifier, whatever the config describes."""
 
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
-
-from lisa_mm.utils.cli import make_parser, one_line_errors, read_config
+from lisa_mm.utils.cli import build_runner, make_parser, one_line_errors, read_config
 from lisa_mm.utils.config import check_data, enable_amp, enable_auto_scale_lr, set_checkpoint
 
 
@@ -39,7 +36,7 @@ def main():
             cfg.load_from = None
             if args.resume != 'auto':
                 set_checkpoint(cfg, args.resume)
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+        runner = build_runner(cfg)
     runner.train()
 
 

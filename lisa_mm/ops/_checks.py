@@ -1,4 +1,4 @@
-"""Checks of the arguments that the functions of the operator share."""
+"""Checks of arguments that functions and modules share."""
 
 from __future__ import annotations
 
@@ -16,6 +16,26 @@ def check_option(name: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         allowed = ', '.join(repr(choice) for choice in choices)
         raise ValueError(f'{name} must be one of {allowed}, got {value!r}')
+
+
+def check_count(name: str, value: object, minimum: int = 1) -> None:
+    """Raise ``ValueError`` unless ``value`` is an integer of at least ``minimum``."""
+    if not isinstance(value, int) or value < minimum:
+        raise ValueError(f'{name} must be an integer of at least {minimum}, got {value!r}')
+
+
+def to_pair(name: str, value: object, minimum: int) -> tuple[int, int]:
+    """Return a size (y, x) that is given as one integer or as two.
+
+    Raises:
+        ValueError: If it is neither, or less than ``minimum``.
+    """
+    pair = tuple(value) if isinstance(value, Sequence) else (value, value)
+    if len(pair) != 2 or any(not isinstance(n, int) or n < minimum for n in pair):
+        raise ValueError(
+            f'{name} must be an integer of at least {minimum}, or two of them (y, x), got {value!r}'
+        )
+    return pair
 
 
 def check_map(name: str, tensor: object, dims: str) -> None:

@@ -10,11 +10,21 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from mmengine.config import Config, DictAction
-
 import lisa_mm
 
-from .config import DATA_ROOT_VARIABLES, load_config
+from .environment import check_foundation
+
+# The tools come here first: without MMEngine all that follows fails, and not in one line.
+try:
+    check_foundation()
+except ImportError as error:
+    sys.exit(f'ImportError: {error}')
+
+from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.registry import RUNNERS  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+
+from .config import DATA_ROOT_VARIABLES, load_config  # noqa: E402
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -67,6 +77,11 @@ def read_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = osp.join('work_dirs', osp.splitext(osp.basename(args.config))[0])
     return cfg
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Build the runner that a config names, MMEngine's own if it names none."""
+    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
 @contextlib.contextmanager

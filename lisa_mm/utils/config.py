@@ -29,9 +29,7 @@ TEST_META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'
 FLIP_META_KEYS = ('flip', 'flip_direction')
 
 
-def load_config(
-    path: str, cfg_options: dict | None = None, data_root: str | None = None
-) -> Config:
+def load_config(path: str, cfg_options: dict | None = None, data_root: str | None = None) -> Config:
     """Read a config file of any of the codebases, and check what it needs.
 
     Args:
@@ -287,4 +285,3 @@ def _as_list(cfgs: ConfigDict | list[ConfigDict] | None) -> list[ConfigDict]:
 
 def _is_inside(path: str, folder: str) -> bool:
     return not osp.relpath(path, folder).startswith(osp.pardir)
-

@@ -4,11 +4,26 @@ import pickle
 from pathlib import Path
 
 import mmdet
+import mmpretrain
+import mmseg
 import pytest
 from PIL import Image
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 DETECTOR = CONFIGS / 'mask_rcnn_lisa_s_coco.py'
+SEGMENTER = CONFIGS / 'upernet_lisa_t_custom.py'
+IN_PROCESS = [
+    f'{split}_dataloader.{option}'
+    for split in ('train', 'val', 'test')
+    for option in ('num_workers=0', 'persistent_workers=False')
+]
+SHORT = [
+    '--cfg-options',
+    'train_cfg.max_iters=2',
+    'train_cfg.val_interval=2',
+    'train_dataloader.batch_size=2',
+    *IN_PROCESS,
+]
 SMALLER = [
     '--cfg-options',
     'model.backbone.arch=tiny',
@@ -17,12 +32,7 @@ SMALLER = [
     # a model that has learned nothing is sure of nothing: without this, there may be nothing found
     'model.test_cfg.rcnn.score_thr=0',
     'train_cfg.max_epochs=1',
-    'train_dataloader.num_workers=0',
-    'train_dataloader.persistent_workers=False',
-    'val_dataloader.num_workers=0',
-    'val_dataloader.persistent_workers=False',
-    'test_dataloader.num_workers=0',
-    'test_dataloader.persistent_workers=False',
+    *IN_PROCESS,
     'train_dataloader.dataset.pipeline.2.scale=(64,64)',
     'val_dataloader.dataset.pipeline.1.scale=(64,64)',
     'test_dataloader.dataset.pipeline.1.scale=(64,64)',
@@ -66,25 +76,26 @@ def test_detector_with_the_tools_of_mmdet(run_tool, coco_folder):
 
 
 def test_segmenter(run_tool, masks_folder, tmp_path):
-    config = CONFIGS / 'upernet_lisa_t_custom.py'
-    options = [
-        '--data-root', masks_folder, '--cfg-options', 'train_cfg.max_iters=2',
-        'train_cfg.val_interval=2', 'train_dataloader.batch_size=2',
-        'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False',
-        'val_dataloader.num_workers=0', 'val_dataloader.persistent_workers=False',
-        'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False',
-    ]  # fmt: skip
-    out = run_tool('tools/train.py', config, '--work-dir', 'work', *options)
+    data = ['--data-root', masks_folder, '--work-dir', 'work']
+    out = run_tool('tools/train.py', SEGMENTER, *data, *SHORT)
     assert 'mIoU' in out
+    checkpoint = tmp_path / 'work' / 'iter_2.pth'
     out = run_tool(
-        'tools/test.py', config, tmp_path / 'work' / 'iter_2.pth', '--out', 'maps', '--tta',
-        '--work-dir', 'work', *options,
-    )  # fmt: skip
+        'tools/test.py', SEGMENTER, checkpoint, '--out', 'maps', '--tta', *data, *SHORT
+    )
     assert 'mIoU' in out
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 4
 
 
-def test_classifier(run_tool, shapes, tmp_path):
+def test_segmenter_with_the_tools_of_mmseg(run_tool, masks_folder):
+    script = f'{mmseg.__path__[0]}/.mim/tools/train.py'
+    out = run_tool(script, SEGMENTER, *SHORT, CUSTOM_ROOT=str(masks_folder))
+    assert 'mIoU' in out
+
+
+@pytest.fixture
+def classifier(shapes, tmp_path):
+    """A config of two classes, on a folder of images for each."""
     folders = tmp_path / 'images'
     for split in ('train', 'val'):
         for i, path in enumerate(sorted((shapes / split).glob('*.png'))):
@@ -113,14 +124,23 @@ train_cfg = dict(max_epochs=1)
 param_scheduler = []
 """
     )
-    out = run_tool('tools/train.py', config, '--work-dir', 'work')
+    return config
+
+
+def test_classifier(run_tool, classifier, tmp_path):
+    out = run_tool('tools/train.py', classifier, '--work-dir', 'work')
     assert 'accuracy/top1' in out
     checkpoint = tmp_path / 'work' / 'epoch_1.pth'
     out = run_tool(
-        'tools/test.py', config, checkpoint, '--work-dir', 'work', '--tta', '--out', 'found.pkl'
+        'tools/test.py', classifier, checkpoint, '--work-dir', 'work', '--tta', '--out', 'found.pkl'
     )
     assert 'accuracy/top1' in out
     assert (tmp_path / 'found.pkl').is_file()
+
+
+def test_classifier_with_the_tools_of_mmpretrain(run_tool, classifier):
+    script = f'{mmpretrain.__path__[0]}/.mim/tools/train.py'
+    assert 'accuracy/top1' in run_tool(script, classifier)
 
 
 @pytest.mark.parametrize(
@@ -137,6 +157,7 @@ param_scheduler = []
             'FileNotFoundError: there is no annotation file nowhere',
         ),
         ('train', ['no_config.py'], 'FileNotFoundError: there is no config file no_config.py'),
+        ('visualization/draw_predictions', [SEGMENTER, __file__, 'found.png'], str(SEGMENTER)),
     ],
 )
 def test_errors_take_one_line(run_tool, script, args, message):

@@ -1,8 +1,10 @@
+import importlib
 import os
 
 import pytest
 
 from lisa_mm.models import LiSA
+from lisa_mm.utils import cli, environment
 from lisa_mm.utils.cli import make_parser, one_line_errors, read_config
 
 
@@ -42,3 +44,15 @@ def test_errors_of_our_own_checks_take_one_line():
 def test_other_errors_keep_their_traceback():
     with pytest.raises(ValueError, match='from elsewhere'), one_line_errors():
         raise ValueError('from elsewhere')
+
+
+def test_missing_foundation_takes_one_line(monkeypatch):
+    def check_foundation():
+        raise ImportError('mmengine is not installed. Install it: pip install mmengine')
+
+    monkeypatch.setattr(environment, 'check_foundation', check_foundation)
+    with pytest.raises(SystemExit) as error:
+        importlib.reload(cli)
+    assert str(error.value) == (
+        'ImportError: mmengine is not installed. Install it: pip install mmengine'
+    )

@@ -26,6 +26,8 @@ def main():
         raise SystemExit(f'there is no file {args.predictions}')
     with one_line_errors():
         cfg = load_config(args.config, data_root=args.data_root)
+        if cfg.default_scope != 'mmdet':
+            raise SystemExit(f'{args.config} is not the config of a detector (mmdet)')
         check_data(cfg, ('test',))
         dataset = next(iter_datasets(cfg.test_dataloader))
         with open(args.predictions, 'rb') as file:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lisa_mm.models.layers import init_layer
 from lisa_mm.ops import extend_table, interpolate_table, structure_aware_attention
-from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_option
+from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_count, check_option, to_pair
 from lisa_mm.registry import MODELS
 
 RESOLUTIONS = ('extend', 'interpolate')
@@ -76,9 +76,9 @@ class StructureAwareAttention(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        for name, number in (('num_heads', num_heads), ('num_patterns', num_patterns)):
-            if not isinstance(number, int) or number < 1:
-                raise ValueError(f'{name} must be a positive integer, got {number!r}')
+        check_count('embed_dims', embed_dims)
+        check_count('num_heads', num_heads)
+        check_count('num_patterns', num_patterns)
         if embed_dims % num_heads:
             raise ValueError(
                 f'embed_dims must be a multiple of num_heads, got embed_dims={embed_dims} '
@@ -92,7 +92,7 @@ class StructureAwareAttention(BaseModule):
                 "resolution='interpolate' needs reference_grid, the grid (H, W) that the "
                 'tables are made for'
             )
-        radius = _pair('rpe_radius', rpe_radius, minimum=0)
+        radius = to_pair('rpe_radius', rpe_radius, minimum=0)
         self.embed_dims = embed_dims
         self.num_heads = num_heads
         self.num_patterns = num_patterns
@@ -111,7 +111,7 @@ class StructureAwareAttention(BaseModule):
         self.apply(init_layer)
         self._reference = None
         if resolution == 'interpolate':
-            self._reference = _pair('reference_grid', reference_grid, minimum=1)
+            self._reference = to_pair('reference_grid', reference_grid, minimum=1)
             self.register_buffer('reference_grid', torch.tensor(self._reference))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -197,12 +197,3 @@ def _white_noise(shape: tuple[int, ...]) -> Tensor:
 
 def _extent(table: Tensor) -> str:
     return 'x'.join(str(size) for size in table.shape[2:])
-
-
-def _pair(name: str, value: int | tuple[int, int], minimum: int) -> tuple[int, int]:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or any(not isinstance(n, int) or n < minimum for n in pair):
-        raise ValueError(
-            f'{name} must be an integer of at least {minimum}, or two of them (y, x), got {value!r}'
-        )
-    return pair

@@ -11,6 +11,7 @@ from mmengine.model import BaseModule, ModuleList, Sequential
 from torch import Tensor, nn
 
 from lisa_mm.models.layers import MLP, DropPath, GroupNorm1, init_layer
+from lisa_mm.ops._checks import check_count, to_pair
 from lisa_mm.registry import MODELS
 
 STRIDES = (4, 8, 16, 32)
@@ -151,8 +152,8 @@ class LiSA(BaseModule):
         self.out_indices = _check_out_indices(out_indices)
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
-        if isinstance(pretrain_img_size, int):
-            pretrain_img_size = (pretrain_img_size, pretrain_img_size)
+        check_count('in_channels', in_channels)
+        pretrain_img_size = to_pair('pretrain_img_size', pretrain_img_size, minimum=1)
         attention = attention or dict(type='StructureAwareAttention')
         dims, depths = arch['embed_dims'], arch['depths']
         drop_path_rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
@@ -222,6 +223,14 @@ class LiSA(BaseModule):
                 raise ValueError(
                     f'arch[{key!r}] must have {len(STRIDES)} values, one per stage, got {values!r}'
                 )
+            for i, value in enumerate(values):
+                name = f'arch[{key!r}][{i}]'
+                if key == 'rpe_radius':
+                    to_pair(name, value, minimum=0)
+                elif key != 'mlp_ratios':
+                    check_count(name, value)
+                elif not isinstance(value, (int, float)) or value <= 0:
+                    raise ValueError(f'{name} must be a positive number, got {value!r}')
         return arch
 
 

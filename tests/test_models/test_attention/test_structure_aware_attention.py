@@ -169,8 +169,8 @@ def test_other_numbers_of_heads_do_not_load():
     ('kwargs', 'message'),
     [
         (dict(num_heads=3), 'embed_dims must be a multiple of num_heads, .*=8 and num_heads=3'),
-        (dict(num_heads=0), 'num_heads must be a positive integer, got 0'),
-        (dict(num_patterns=1.5), 'num_patterns must be a positive integer, got 1.5'),
+        (dict(num_heads=0), 'num_heads must be an integer of at least 1, got 0'),
+        (dict(num_patterns=1.5), 'num_patterns must be an integer of at least 1, got 1.5'),
         (dict(rpe_radius=-1), 'rpe_radius must be an integer of at least 0, or two .* got -1'),
         (dict(rpe_radius=(1, 2, 3)), r'rpe_radius must be .* got \(1, 2, 3\)'),
         (dict(boundary='reflect'), "boundary must be one of 'zero', 'circular', got 'reflect'"),

@@ -173,9 +173,7 @@ def test_init_cfg_loads_the_backbone_of_a_checkpoint(tmp_path):
     arch = {**MINI, 'rpe_radius': (7, 5, 3, (2, 1))}  # other tables in the first stage
     loaded = LiSA(arch, init_cfg=dict(type='Pretrained', checkpoint=str(path), prefix='backbone.'))
     loaded.init_weights()
-    for (key, value), (_, expected) in zip(
-        loaded.state_dict().items(), model.state_dict().items()
-    ):
+    for (key, value), (_, expected) in zip(loaded.state_dict().items(), model.state_dict().items()):
         if value.shape != expected.shape:
             value = value[:, :, 2:-2, 2:-2]
         torch.testing.assert_close(value, expected, msg=key)
@@ -210,7 +208,23 @@ def test_state_dict_round_trip():
             ValueError,
             'embed_dims must be a multiple of num_heads, got embed_dims=24 and num_heads=5',
         ),
-        (dict(arch={**MINI, 'rpe_radius': (1, 1, 1, -2)}), ValueError, 'rpe_radius .* got -2'),
+        (
+            dict(arch={**MINI, 'rpe_radius': (1, 1, 1, -2)}),
+            ValueError,
+            r"arch\['rpe_radius'\]\[3\] must be an integer of at least 0, .* got -2",
+        ),
+        (
+            dict(arch={**MINI, 'depths': (1, 1.5, 1, 1)}),
+            ValueError,
+            r"arch\['depths'\]\[1\] must be an integer of at least 1, got 1.5",
+        ),
+        (
+            dict(arch={**MINI, 'mlp_ratios': (0, 4, 4, 4)}),
+            ValueError,
+            r"arch\['mlp_ratios'\]\[0\] must be a positive number, got 0",
+        ),
+        (dict(in_channels=0), ValueError, 'in_channels must be an integer of at least 1, got 0'),
+        (dict(pretrain_img_size='224'), ValueError, "pretrain_img_size must be .* got '224'"),
         (dict(out_indices=(0, 4)), ValueError, r'out_indices must .* got \(0, 4\)'),
         (dict(out_indices=()), ValueError, r'out_indices must name stages'),
         (dict(out_indices=3), ValueError, r'out_indices must name stages .* got 3'),
