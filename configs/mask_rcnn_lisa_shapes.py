@@ -38,7 +38,7 @@ model = dict(
 
 optim_wrapper = dict(optimizer=dict(lr=0.001))
 
-max_epochs = 12
+max_epochs = 10
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),

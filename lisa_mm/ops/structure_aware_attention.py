@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ._checks import BOUNDARIES, check_devices, check_equal, check_map, check_option, check_table
-from .correlation import (
-    choose_impl,
-    compute_dtype,
-    correlation_matrix,
-    fft_size,
-    full_precision,
-    inverse,
-    table_spectrum,
+from . import _operators
+from ._checks import (
+    BOUNDARIES,
+    IMPLS,
+    check_devices,
+    check_equal,
+    check_map,
+    check_option,
+    check_table,
 )
+from ._precision import compute_dtype
 
 
 def structural_patterns(
@@ -56,26 +56,9 @@ def structural_patterns(
     check_equal('query', query, 'key', key, 'BGCHW')
     check_table('encoder', encoder, query.shape[1], 'query')
     check_option('boundary', boundary, BOUNDARIES)
+    check_option('impl', impl, IMPLS)
     check_devices(query=query, key=key, encoder=encoder)
-    grid = query.shape[-2:]
-    dtype = compute_dtype(query, key, encoder)
-    with full_precision(query):
-        q, k, encoder = query.to(dtype), key.to(dtype), encoder.to(dtype)
-        if choose_impl(impl, grid) == 'dense':
-            attention = torch.einsum('bgcn,bgcm->bgnm', q.flatten(-2), k.flatten(-2))
-            matrix = correlation_matrix(encoder, grid, boundary)
-            patterns = torch.einsum('bgnm,gpnm->bgpn', attention, matrix).unflatten(-1, grid)
-        else:
-            size = fft_size(grid, encoder, boundary)
-            spectrum = torch.fft.rfft2(k, s=size)
-            patterns = torch.stack(
-                [
-                    (q * inverse(spectrum * factor.unsqueeze(1), grid, size)).sum(dim=2)
-                    for factor in table_spectrum(encoder, grid, size, boundary).unbind(1)
-                ],
-                dim=2,
-            )
-    return patterns.to(query.dtype)
+    return _operators.structural_patterns(query, key, encoder, boundary, impl)
 
 
 def apply_patterns(
@@ -125,24 +108,9 @@ def apply_patterns(
             f'decoder (dimension 1)'
         )
     check_option('boundary', boundary, BOUNDARIES)
+    check_option('impl', impl, IMPLS)
     check_devices(patterns=patterns, value=value, decoder=decoder)
-    grid = value.shape[-2:]
-    dtype = compute_dtype(patterns, value, decoder)
-    with full_precision(value):
-        s, v, decoder = patterns.to(dtype), value.to(dtype), decoder.to(dtype)
-        if choose_impl(impl, grid) == 'dense':
-            matrix = correlation_matrix(decoder, grid, boundary)
-            kernel = torch.einsum('bgpn,gpnm->bgnm', s.flatten(-2), matrix)
-            out = torch.einsum('bgnm,bgcm->bgcn', kernel, v.flatten(-2)).unflatten(-1, grid)
-        else:
-            size = fft_size(grid, decoder, boundary)
-            spectrum = torch.fft.rfft2(v, s=size)
-            factors = table_spectrum(decoder, grid, size, boundary)
-            out = 0
-            for pattern, factor in zip(s.unbind(2), factors.unbind(1)):
-                context = inverse(spectrum * factor.unsqueeze(1), grid, size)
-                out = out + pattern.unsqueeze(2) * context
-    return out.to(value.dtype)
+    return _operators.apply_patterns(patterns, value, decoder, boundary, impl)
 
 
 def structure_aware_attention(

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._checks import check_table
-from .correlation import compute_dtype, full_precision
+from ._precision import compute_dtype, full_precision
 
 
 def extend_table(table: Tensor, radius: tuple[int, int]) -> Tensor:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lisa_mm.ops import correlate
-from lisa_mm.ops.correlation import MAX_DENSE_TOKENS, next_fast_size
+from lisa_mm.ops._choice import MAX_DENSE_TOKENS
 
 BOUNDARIES = ('zero', 'circular')
 IMPLS = ('dense', 'fft')
@@ -110,18 +110,6 @@ def test_auto_takes_either_impl():
     for size in (2, int(MAX_DENSE_TOKENS**0.5) + 1):
         x = torch.randn(1, 1, 1, size, size)
         torch.testing.assert_close(correlate(x, table), correlate(x, table, impl='dense'))
-
-
-def test_next_fast_size():
-    def is_fast(n):
-        for factor in (2, 3, 5, 7):
-            while n % factor == 0:
-                n //= factor
-        return n == 1
-
-    for size in range(1, 400):
-        fast = next_fast_size(size)
-        assert fast == next(n for n in range(size, 2 * size + 1) if is_fast(n))
 
 
 X, TABLE = torch.zeros(1, 2, 3, 4, 5), torch.zeros(2, 1, 3, 3)

@@ -12,7 +12,13 @@ from torch import Tensor, nn
 
 from lisa_mm.models.layers import init_layer
 from lisa_mm.ops import extend_table, interpolate_table, structure_aware_attention
+from lisa_mm.ops._cache import PreparedTables
 from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_count, check_option, to_pair
+from lisa_mm.ops._dense import DenseCorrelation
+from lisa_mm.ops._fourier import FourierCorrelation
+from lisa_mm.ops._operators import attend, prepare_table
+from lisa_mm.ops._precision import compute_dtype
+from lisa_mm.ops._registration import is_compiling
 from lisa_mm.registry import MODELS
 
 RESOLUTIONS = ('extend', 'interpolate')
@@ -109,6 +115,7 @@ class StructureAwareAttention(BaseModule):
         self.rpe_encoder = nn.Parameter(_white_noise(shape))
         self.rpe_decoder = nn.Parameter(_white_noise(shape))
         self.apply(init_layer)
+        self._prepared = PreparedTables()
         self._reference = None
         if resolution == 'interpolate':
             self._reference = to_pair('reference_grid', reference_grid, minimum=1)
@@ -124,19 +131,27 @@ class StructureAwareAttention(BaseModule):
             Tensor: (B, C, H, W).
         """
         query, key, value = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
-        grid = x.shape[-2:]
         # in at least float32: the square of a half-precision activation overflows
         dtype = torch.promote_types(x.dtype, torch.float32)
-        out = structure_aware_attention(
-            F.normalize(query.to(dtype), dim=2) * self.scale,
-            F.normalize(key.to(dtype), dim=2),
-            value,
-            self._table_for(grid, self.rpe_encoder),
-            self._table_for(grid, self.rpe_decoder),
-            self.boundary,
-            self.impl,
-        )
+        query = F.normalize(query.to(dtype), dim=2) * self.scale
+        key = F.normalize(key.to(dtype), dim=2)
+        if self._may_keep_tables():
+            encoder = self._prepared_table('rpe_encoder', key)
+            decoder = self._prepared_table('rpe_decoder', value)
+            out = attend(query, key, value, encoder, decoder)
+        else:
+            grid = x.shape[-2:]
+            encoder = self._table_for(grid, self.rpe_encoder)
+            decoder = self._table_for(grid, self.rpe_decoder)
+            out = structure_aware_attention(
+                query, key, value, encoder, decoder, self.boundary, self.impl
+            )
         return self.proj(out.flatten(1, 2))
+
+    def train(self, mode: bool = True) -> StructureAwareAttention:
+        """Set training or evaluation mode; either way, forget the prepared tables."""
+        self._prepared.clear()
+        return super().train(mode)
 
     def extra_repr(self) -> str:
         """Name what the submodules do not show."""
@@ -155,10 +170,33 @@ class StructureAwareAttention(BaseModule):
         radius = [round(size // 2 * factor) for size, factor in zip(table.shape[2:], stretch)]
         return interpolate_table(table, stretch, radius)
 
+    def _may_keep_tables(self) -> bool:
+        """Whether nothing can change the tables or ask for their gradients meanwhile."""
+        return not (
+            self.training
+            or torch.is_grad_enabled()
+            or is_compiling()
+            or torch.onnx.is_in_onnx_export()
+        )
+
+    def _prepared_table(self, name: str, maps: Tensor) -> DenseCorrelation | FourierCorrelation:
+        """Return a table made ready to be correlated with maps; kept in evaluation."""
+        table = getattr(self, name)
+        dtype = compute_dtype(maps, table)
+        key = name, maps.shape, dtype, self.boundary, self.impl
+        return self._prepared.get(
+            key,
+            table,
+            lambda: prepare_table(
+                self._table_for(maps.shape[-2:], table), maps, self.boundary, self.impl, dtype
+            ),
+        )
+
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         """Load weights; tables of another extent are carried over by the policy."""
+        self._prepared.clear()
         grid_key = prefix + 'reference_grid'
         stretch = (1.0, 1.0)
         if self._reference is None:

@@ -6,7 +6,8 @@ from torch import nn
 
 from lisa_mm.models import LiSA, StructureAwareAttention
 from lisa_mm.models.backbones.lisa import STRIDES
-from lisa_mm.ops.correlation import choose_impl, fft_size
+from lisa_mm.ops._choice import choose_impl
+from lisa_mm.ops._fourier import fft_size
 from lisa_mm.registry import MODELS
 
 MINI = dict(
@@ -69,11 +70,15 @@ def count_flops(model, size):
         grid = inputs[0].shape[-2:]
         patterns, channels, heads = module.num_patterns, module.embed_dims, module.num_heads
         tokens = grid[0] * grid[1]
-        if choose_impl(module.impl, grid) == 'dense':
+        table = module.rpe_encoder
+        shape = 1, heads, channels // heads, *grid
+        impl = choose_impl(module.impl, shape, table.shape, module.boundary, table.device)
+        if impl == 'dense':
             # kernels from q and k, patterns, structure-aware kernels, output
             flops += tokens**2 * (2 * channels + 2 * heads * patterns)
             return
-        points = math.prod(fft_size(grid, module.rpe_encoder, module.boundary))
+        radius = [extent // 2 for extent in table.shape[2:]]
+        points = math.prod(fft_size(grid, radius, module.boundary))
         transforms = 2 * channels * (1 + patterns)  # of k and v, and back for every pattern
         flops += transforms * 1.25 * points * math.log2(points)
         flops += 2 * channels * patterns * 4 * points / 2  # complex products of half spectra
