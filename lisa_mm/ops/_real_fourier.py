@@ -80,6 +80,10 @@ class RealFourierCorrelation:
 
     def _waves(self, axis: int, positions: list[Tensor], dtype: torch.dtype) -> Pair:
         """Return cosine and sine of all positions times frequencies of an axis."""
-        turns = positions[axis][:, None] * self.frequencies[axis] % self.size[axis]
-        angle = turns.to(dtype) * (2 * math.pi / self.size[axis])
+        size = self.size[axis]
+        product = (positions[axis][:, None] * self.frequencies[axis]).to(dtype)
+        # The remainder, which is exact: large angles have few digits left. (Not by `%`, which
+        # does not take an open size when exported.)
+        remainder = product - (product / size).floor() * size
+        angle = remainder * (2 * math.pi / size)
         return angle.cos(), angle.sin()
