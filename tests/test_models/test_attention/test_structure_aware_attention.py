@@ -1,11 +1,17 @@
+import copy
 import logging
 
 import pytest
 import reference
 import torch
+import torch.utils.checkpoint
 from mmengine.logging import MMLogger
 
 from lisa_mm.models import StructureAwareAttention
+from lisa_mm.ops._cache import MAX_ENTRIES
+from lisa_mm.ops._registration import HAS_CUSTOM_OP
+
+needs_custom_op = pytest.mark.skipif(not HAS_CUSTOM_OP, reason='promised from PyTorch 2.4 on')
 
 
 @pytest.mark.parametrize('boundary', ['zero', 'circular'])
@@ -183,3 +189,135 @@ def test_other_numbers_of_heads_do_not_load():
 def test_bad_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         StructureAwareAttention(**{**dict(embed_dims=8, num_heads=2), **kwargs})
+
+
+def fresh(module, x):
+    """What a module without prepared tables computes."""
+    module._prepared.clear()
+    with torch.enable_grad():
+        return module(x).detach()
+
+
+def scale_in_place(module):
+    with torch.no_grad():
+        module.rpe_encoder.mul_(2)
+
+
+def scale_data(module):
+    module.rpe_decoder.data.mul_(-1)
+
+
+def replace_data(module):
+    module.rpe_decoder.data = torch.ones_like(module.rpe_decoder)
+
+
+def load(module):
+    module.load_state_dict({k: v + 1 for k, v in module.state_dict().items()})
+
+
+@pytest.mark.parametrize('change', [scale_in_place, scale_data, replace_data, load])
+@pytest.mark.parametrize('impl', ['dense', 'fft'])
+@torch.no_grad()
+def test_prepared_tables_follow_the_weights(impl, change):
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, rpe_radius=3, impl=impl).eval()
+    x = torch.randn(2, 16, 6, 7)
+    before = module(x)
+    assert len(module._prepared) == 2
+    torch.testing.assert_close(before, fresh(module, x))
+    module(x)
+    change(module)
+    after = module(x)
+    assert reference.relative_error(after, before) > 0.1
+    torch.testing.assert_close(after, fresh(module, x))
+
+
+@torch.no_grad()
+def test_prepared_tables_follow_the_optimizer_and_the_options():
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, rpe_radius=3, impl='fft').eval()
+    x = torch.randn(1, 16, 6, 7)
+    module(x)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1)
+    with torch.enable_grad():
+        module(x).square().sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(module(x), fresh(module, x))
+    module.boundary = 'circular'
+    torch.testing.assert_close(module(x), fresh(module, x))
+    module.double()
+    torch.testing.assert_close(module(x.double()), fresh(module, x.double()))
+
+
+def test_tables_are_prepared_in_evaluation_alone():
+    module = StructureAwareAttention(16, 2, rpe_radius=3)
+    x = torch.randn(1, 16, 6, 7)
+    module(x)
+    with torch.no_grad():
+        module(x)
+    module.eval()
+    module(x)  # asks for gradients
+    assert len(module._prepared) == 0
+    with torch.inference_mode():
+        module(x)
+        module(x)
+    assert len(module._prepared) == 2
+    assert len(copy.deepcopy(module)._prepared) == 0
+    module.train()
+    assert len(module._prepared) == 0
+
+
+@torch.no_grad()
+def test_few_prepared_tables_are_kept():
+    module = StructureAwareAttention(8, 2, rpe_radius=3).eval()
+    for size in range(1, 12):
+        module(torch.randn(1, 8, size, 5))
+    assert len(module._prepared) == MAX_ENTRIES
+
+
+@needs_custom_op
+@pytest.mark.parametrize('resolution', ['extend', 'interpolate'])
+def test_compiles_without_a_graph_break(resolution):
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, rpe_radius=3, resolution=resolution, reference_grid=5)
+    compiled = torch.compile(module, fullgraph=True, backend='aot_eager')
+    x = torch.randn(2, 16, 7, 6, requires_grad=True)
+    inputs = x, *module.parameters()
+    expected, found = module(x), compiled(x)
+    torch.testing.assert_close(found, expected)
+    for found_grad, expected_grad in zip(
+        torch.autograd.grad(found.square().sum(), inputs),
+        torch.autograd.grad(expected.square().sum(), inputs),
+    ):
+        torch.testing.assert_close(found_grad, expected_grad, rtol=1e-4, atol=1e-4)
+    module.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), module(x))
+
+
+@needs_custom_op
+@pytest.mark.slow
+def test_inductor():
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, rpe_radius=3)
+    compiled = torch.compile(module, fullgraph=True)
+    x = torch.randn(2, 16, 7, 6, requires_grad=True)
+    inputs = x, *module.parameters()
+    for found, expected in zip(
+        torch.autograd.grad(compiled(x).square().sum(), inputs),
+        torch.autograd.grad(module(x).square().sum(), inputs),
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_activation_checkpointing():
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, rpe_radius=3)
+    x = torch.randn(2, 16, 7, 6, requires_grad=True)
+    inputs = x, *module.parameters()
+    again = torch.utils.checkpoint.checkpoint(module, x, use_reentrant=False)
+    for found, expected in zip(
+        torch.autograd.grad(again.square().sum(), inputs),
+        torch.autograd.grad(module(x).square().sum(), inputs),
+    ):
+        torch.testing.assert_close(found, expected)

@@ -1,0 +1,52 @@
+"""Export to ONNX, checked with onnxruntime."""
+
+import pytest
+import torch
+
+from lisa_mm.models import LiSA, StructureAwareAttention
+
+onnxruntime = pytest.importorskip('onnxruntime')
+pytest.importorskip('onnxscript')
+
+DYNAMIC = torch.export.Dim.DYNAMIC if hasattr(torch.export.Dim, 'DYNAMIC') else None
+pytestmark = pytest.mark.skipif(DYNAMIC is None, reason='needs an exporter with open sizes')
+
+
+def check(model, example, others, path):
+    """Export with open batch, height and width; compare on several inputs."""
+    model.eval()
+    torch.onnx.export(
+        model, (example,), path, dynamo=True, dynamic_shapes=({0: DYNAMIC, 2: DYNAMIC, 3: DYNAMIC},)
+    )
+    session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
+    for x in (example, *others):
+        with torch.no_grad():
+            expected = model(x)
+        expected = expected if isinstance(expected, tuple) else (expected,)
+        found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        assert len(found) == len(expected)
+        for found_map, expected_map in zip(found, expected):
+            error = (torch.from_numpy(found_map) - expected_map).abs().max()
+            assert error < 1e-4 * expected_map.abs().max()
+
+
+@pytest.mark.parametrize('boundary', ['zero', 'circular'])
+def test_attention(boundary, tmp_path):
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, rpe_radius=4, boundary=boundary)
+    others = torch.randn(1, 16, 9, 16), torch.randn(3, 16, 21, 3)
+    check(module, torch.randn(2, 16, 14, 11), others, tmp_path / 'attention.onnx')
+
+
+def test_backbone(tmp_path):
+    torch.manual_seed(0)
+    arch = dict(
+        embed_dims=(8, 16, 24, 32),
+        depths=(1, 1, 1, 1),
+        num_heads=(1, 2, 3, 4),
+        num_patterns=(1, 2, 1, 1),
+        rpe_radius=(5, 5, 3, (2, 1)),
+        mlp_ratios=(2, 2, 2, 2),
+    )
+    others = torch.randn(1, 3, 96, 128), torch.randn(1, 3, 65, 79)
+    check(LiSA(arch), torch.randn(2, 3, 64, 96), others, tmp_path / 'backbone.onnx')

@@ -1,0 +1,32 @@
+import csv
+import json
+
+from PIL import Image
+
+OPTIONS = ['--channels', 4, '--heads', 2, '--patterns', 2, '--radius', 2, '--repeats', 1]
+
+
+def test_measures_once_and_draws(run_tool, tmp_path):
+    script = 'tools/analysis_tools/benchmark_operator.py'
+    args = ['results.json', '--device', 'cpu', *OPTIONS]
+    out = run_tool(script, *args, '--grids', '5x6')
+    assert '2/2 batch 1, 5x6, forward + backward' in out
+    out = run_tool(script, *args, '--grids', '5x6', '60x57')
+    assert '5x6, forward' not in out and '3/4 batch 1, 60x57, forward' in out
+    rows = json.loads((tmp_path / 'results.json').read_text())
+    assert all(row['seconds'] > 0 and row['peak_bytes'] > 0 for row in rows)
+    names = {row['name'] for row in rows}
+    assert {'softmax', 'window 7x7', 'efficient', 'global filter', 'LiSA unfused'} < names
+    assert {'LiSA dense', 'LiSA fft', 'LiSA auto', 'LiSA prepared'} < names
+    with open(tmp_path / 'results.csv', newline='') as file:
+        assert len(list(csv.DictReader(file))) == len(rows)
+    assert Image.open(tmp_path / 'results.png').width > 1000
+    assert '| LiSA fft |' in out
+
+
+def test_bad_input(run_tool):
+    script = 'tools/analysis_tools/benchmark_operator.py'
+    out = run_tool(script, 'results.json', '--channels', 5, '--heads', 2, fails=True)
+    assert out.strip() == '--channels must be a multiple of --heads, got 5 and 2'
+    out = run_tool(script, 'results.txt', '--grids', fails=True)
+    assert 'expected at least one argument' in out
