@@ -56,6 +56,18 @@ def masks_folder(shapes, tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope='session')
+def class_folders(shapes, tmp_path_factory):
+    """Shapes in a folder for each of two classes, which mean nothing."""
+    root = tmp_path_factory.mktemp('classes')
+    for split in ('train', 'val'):
+        for i, path in enumerate(sorted((shapes / split).glob('*.png'))):
+            folder = root / split / f'class_{i % 2}'
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / path.name).symlink_to(path)
+    return root
+
+
 @pytest.fixture
 def run_tool(tmp_path):
     """Run a script in an empty working directory; returns what it printed."""

@@ -94,14 +94,8 @@ def test_segmenter_with_the_tools_of_mmseg(run_tool, masks_folder):
 
 
 @pytest.fixture
-def classifier(shapes, tmp_path):
+def classifier(class_folders, tmp_path):
     """A config of two classes, on a folder of images for each."""
-    folders = tmp_path / 'images'
-    for split in ('train', 'val'):
-        for i, path in enumerate(sorted((shapes / split).glob('*.png'))):
-            folder = folders / split / f'class_{i % 2}'
-            folder.mkdir(parents=True, exist_ok=True)
-            (folder / path.name).symlink_to(path)
     config = tmp_path / 'config.py'
     config.write_text(
         f"""
@@ -112,10 +106,10 @@ model = dict(
 data_preprocessor = dict(num_classes=2)
 loader = dict(batch_size=4, num_workers=0, persistent_workers=False)
 train_dataloader = dict(
-    dataset=dict(_delete_=True, type='CustomDataset', data_root={str(folders)!r},
+    dataset=dict(_delete_=True, type='CustomDataset', data_root={str(class_folders)!r},
                  data_prefix='train', pipeline={{{{_base_.train_pipeline}}}}), **loader)
 val_dataloader = dict(
-    dataset=dict(_delete_=True, type='CustomDataset', data_root={str(folders)!r},
+    dataset=dict(_delete_=True, type='CustomDataset', data_root={str(class_folders)!r},
                  data_prefix='val', pipeline={{{{_base_.test_pipeline}}}}), **loader)
 test_dataloader = val_dataloader
 val_evaluator = dict(topk=(1,))
@@ -136,6 +130,15 @@ def test_classifier(run_tool, classifier, tmp_path):
     )
     assert 'accuracy/top1' in out
     assert (tmp_path / 'found.pkl').is_file()
+
+
+def test_classifier_on_folders_of_its_own(run_tool, class_folders):
+    config = CONFIGS / 'lisa_mini_custom.py'
+    out = run_tool(
+        'tools/train.py', config, '--data-root', class_folders, '--cfg-options',
+        'train_cfg.max_epochs=1', 'train_cfg.val_interval=1', *IN_PROCESS,
+    )  # fmt: skip
+    assert 'accuracy/top1' in out
 
 
 def test_classifier_with_the_tools_of_mmpretrain(run_tool, classifier):

@@ -1,0 +1,166 @@
+"""Train variants of a small classifier with several seeds, and compare their accuracy.
+
+Every finished run goes into RESULTS.json at once; what is there already is not
+trained again. The table of means and spreads is made from it.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import torch.nn.functional as F
+from mmengine.config import Config
+
+from lisa_mm.models import StructureAwareAttention
+from lisa_mm.ops import apply_patterns, structural_patterns
+from lisa_mm.registry import MODELS
+from lisa_mm.utils.cli import build_runner, one_line_errors
+from lisa_mm.utils.config import check_data, load_config
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+NORMS = {
+    'none': lambda x: x,
+    'l2': lambda x: F.normalize(x, dim=2),
+    'rms': lambda x: x / (x.square().mean((2, 3, 4), keepdim=True) + 1e-6).sqrt(),
+    'softmax': lambda x: x.softmax(2),
+    'gelu': F.gelu,
+}
+
+
+@MODELS.register_module()
+class NormalisationVariant(StructureAwareAttention):
+    """Structure-aware attention with other normalisations than its own.
+
+    Args:
+        query_key: That of queries and keys, a key of ``NORMS``.
+        value: That of the values.
+        patterns: That of the patterns.
+    """
+
+    def __init__(
+        self,
+        embed_dims,
+        num_heads,
+        num_patterns,
+        rpe_radius,
+        query_key='l2',
+        value='none',
+        patterns='none',
+        init_cfg=None,
+    ):
+        super().__init__(embed_dims, num_heads, num_patterns, rpe_radius, init_cfg=init_cfg)
+        self.norms = [NORMS[name] for name in (query_key, value, patterns)]
+
+    def forward(self, x):
+        query, key, value = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
+        norm, norm_value, norm_patterns = self.norms
+        query, key = norm(query) * self.scale, norm(key)
+        patterns = structural_patterns(query, key, self.rpe_encoder, self.boundary)
+        out = apply_patterns(
+            norm_patterns(patterns), norm_value(value), self.rpe_decoder, self.boundary
+        )
+        return self.proj(out.flatten(1, 2))
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('results', type=Path, help='RESULTS.json, added to if it exists')
+    parser.add_argument('--data-root', required=True, help='folder with train/ and val/ of images')
+    parser.add_argument(
+        '--config',
+        default=str(CONFIGS / 'lisa_mini_custom.py'),
+        help='classifier to vary; configs/lisa_mini_custom.py by default',
+    )
+    parser.add_argument(
+        '--variants',
+        default=str(CONFIGS / 'comparisons' / 'structure_aware_attention.py'),
+        help='config file with a dict `variants` of what each changes; '
+        'configs/comparisons/structure_aware_attention.py by default',
+    )
+    parser.add_argument('--only', nargs='+', help='names of the variants to train; all by default')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='0 1 2 by default')
+    parser.add_argument('--epochs', type=int, help='what the config says by default')
+    parser.add_argument('--minutes', type=float, help='start no run after so many minutes')
+    parser.add_argument('--work-dir', default='work_dirs/compare_attention', help='for the logs')
+    return parser.parse_args()
+
+
+def train(args, change, seed):
+    """Train one variant with one seed; returns accuracy and number of parameters."""
+    cfg = load_config(args.config, data_root=args.data_root)
+    check_data(cfg, ('train', 'val'))
+    cfg.merge_from_dict(change)
+    cfg.work_dir = args.work_dir
+    cfg.randomness = dict(seed=seed)
+    cfg.default_hooks.checkpoint = None
+    if args.epochs is not None:
+        cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
+        cfg.param_scheduler[-1].T_max = args.epochs
+    # mmengine keeps one runner of a name per process
+    cfg.experiment_name = f'compare_attention_{time.time_ns()}'
+    cfg.log_level = 'WARNING'
+    runner = build_runner(cfg)
+    runner.train()
+    accuracy = runner.message_hub.get_scalar('val/accuracy/top1').current()
+    return dict(
+        accuracy=accuracy,
+        loss=runner.message_hub.get_scalar('train/loss').current(),
+        parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
+        epochs=runner.max_epochs,
+    )
+
+
+def print_table(rows):
+    """Print Markdown: mean and spread over the seeds, best variant first."""
+    found = {}
+    for row in rows:
+        found.setdefault((row['variant'], row['epochs']), []).append(row)
+    print('\n| variant | epochs | parameters | seeds | accuracy | deviation | training loss |')
+    print('|---|---|---|---|---|---|---|')
+    means = {key: statistics.mean(run['accuracy'] for run in runs) for key, runs in found.items()}
+    for key in sorted(found, key=means.get, reverse=True):
+        runs = found[key]
+        accuracies = [run['accuracy'] for run in runs]
+        deviation = f'{statistics.stdev(accuracies):.1f}' if len(runs) > 1 else ''
+        loss = statistics.mean(run['loss'] for run in runs)
+        print(
+            f'| {key[0]} | {key[1]} | {runs[0]["parameters"] / 1e6:.2f} M | {len(runs)} '
+            f'| {means[key]:.1f} | {deviation} | {loss:.3f} |'
+        )
+
+
+def main():
+    args = parse_args()
+    start = time.monotonic()
+    rows = json.loads(args.results.read_text()) if args.results.exists() else []
+    variants = Config.fromfile(args.variants).variants
+    names = args.only or list(variants)
+    unknown = [name for name in names if name not in variants]
+    if unknown:
+        sys.exit(f'--only must name variants out of {list(variants)}, got {unknown}')
+    # all variants with one seed before the next: stopped early, the comparison stays fair
+    jobs = [(name, seed) for seed in args.seeds for name in names]
+    done = {(row['variant'], row['seed'], row['asked_epochs']) for row in rows}
+    for i, (name, seed) in enumerate(jobs):
+        if (name, seed, args.epochs) in done:
+            continue
+        if args.minutes is not None and time.monotonic() - start > args.minutes * 60:
+            print(f'{len(jobs) - i} runs left for another time')
+            break
+        began = time.monotonic()
+        with one_line_errors():
+            row = train(args, variants[name], seed)
+        row = dict(variant=name, seed=seed, asked_epochs=args.epochs, **row)
+        rows.append(row)
+        text = ',\n'.join(json.dumps(row) for row in rows)
+        args.results.write_text(f'[\n{text}\n]\n')
+        seconds = time.monotonic() - began
+        print(f'{i + 1}/{len(jobs)} {name}, seed {seed}: {row["accuracy"]:.1f} ({seconds:.0f} s)')
+    print_table(rows)
+
+
+if __name__ == '__main__':
+    main()
