@@ -19,7 +19,8 @@ LEAVES = sorted(path.stem for path in CONFIGS.glob('*.py'))
 @pytest.fixture(scope='module')
 def shapes(tmp_path_factory):
     root = generate_shapes(tmp_path_factory.mktemp('data') / 'shapes', num_train=4, num_val=4)
-    (root / 'train' / 'a_class').mkdir()  # for the configs that read class names from folders
+    for name in ('one', 'two'):  # for the configs that read class names from folders
+        (root / 'train' / name).mkdir()
     return str(root)
 
 

@@ -8,16 +8,17 @@ from lisa_mm.models import LiSA, StructureAwareAttention
 onnxruntime = pytest.importorskip('onnxruntime')
 pytest.importorskip('onnxscript')
 
-DYNAMIC = torch.export.Dim.DYNAMIC if hasattr(torch.export.Dim, 'DYNAMIC') else None
+DYNAMIC = getattr(getattr(torch.export, 'Dim', None), 'DYNAMIC', None)
 pytestmark = pytest.mark.skipif(DYNAMIC is None, reason='needs an exporter with open sizes')
 
 
-def check(model, example, others, path):
-    """Export with open batch, height and width; compare on several inputs."""
+OPEN = {0: DYNAMIC, 2: DYNAMIC, 3: DYNAMIC}
+
+
+def check(model, example, others, path, dynamic_shapes=(OPEN,)):
+    """Export, with open batch, height and width by default; compare on several inputs."""
     model.eval()
-    torch.onnx.export(
-        model, (example,), path, dynamo=True, dynamic_shapes=({0: DYNAMIC, 2: DYNAMIC, 3: DYNAMIC},)
-    )
+    torch.onnx.export(model, (example,), path, dynamo=True, dynamic_shapes=dynamic_shapes)
     session = onnxruntime.InferenceSession(path, providers=['CPUExecutionProvider'])
     for x in (example, *others):
         with torch.no_grad():
@@ -36,6 +37,15 @@ def test_attention(boundary, tmp_path):
     module = StructureAwareAttention(16, 2, rpe_radius=4, boundary=boundary)
     others = torch.randn(1, 16, 9, 16), torch.randn(3, 16, 21, 3)
     check(module, torch.randn(2, 16, 14, 11), others, tmp_path / 'attention.onnx')
+
+
+def test_interpolated_tables_need_a_fixed_size(tmp_path):
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, 2, 3, resolution='interpolate', reference_grid=5)
+    x = torch.randn(2, 16, 8, 7)
+    with pytest.raises(Exception, match='export it with a fixed height and width'):
+        check(module, x, (), tmp_path / 'open.onnx')
+    check(module, x, (), tmp_path / 'fixed.onnx', dynamic_shapes=None)
 
 
 def test_backbone(tmp_path):

@@ -1,4 +1,4 @@
-"""Measurements of operators and backbones."""
+"""Measurements of time and memory."""
 
 from .measure import interleaved_times, peak_memory
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from inspect import signature
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -20,7 +21,8 @@ def interleaved_times(
     Args:
         functions: The functions, by name. Each is called once before, to warm
             up.
-        device: Device that they work on; it is waited for.
+        device: Device that they work on, a CPU or a GPU of CUDA's, which is
+            waited for. Defaults to ``'cpu'``.
         repeats: Rounds. Defaults to 5.
         budget: Seconds after which a function is timed no more, once it has
             been timed at least once. Defaults to None: no limit.
@@ -53,9 +55,9 @@ def interleaved_times(
 def peak_memory(function: Callable[[], object], device: torch.device | str = 'cpu') -> int:
     """Measure the peak of the memory that a function takes, above what was taken before.
 
-    On a GPU by PyTorch's allocator, elsewhere by the allocations that
-    PyTorch's profiler records. What the function returns counts, scratch space
-    of libraries does not.
+    On a GPU by PyTorch's allocator, on a CPU by the allocations that PyTorch's
+    profiler records. What the function returns counts; scratch space of
+    libraries does where they take it from PyTorch.
 
     Args:
         function: The function.
@@ -72,6 +74,7 @@ def peak_memory(function: Callable[[], object], device: torch.device | str = 'cp
     """
     device = torch.device(device)
     if device.type == 'cuda':
+        function()  # some libraries take what they keep at the first call
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -80,11 +83,13 @@ def peak_memory(function: Callable[[], object], device: torch.device | str = 'cp
         peak = torch.cuda.max_memory_allocated(device) - before
         del kept
         return peak
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
+    # without it, later versions of PyTorch warn
+    options = dict(acc_events=True) if 'acc_events' in signature(profile).parameters else {}
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, **options) as record:
         kept = function()
     del kept
     changes = [
-        (event.start_ns(), event.nbytes())
+        (event.start_ns() if hasattr(event, 'start_ns') else event.start_us(), event.nbytes())
         for event in record.profiler.kineto_results.events()
         if event.name() == '[memory]'
     ]

@@ -20,7 +20,7 @@ def check_option(name: str, value: object, choices: Sequence[str]) -> None:
 
 def check_count(name: str, value: object, minimum: int = 1) -> None:
     """Raise ``ValueError`` unless ``value`` is an integer of at least ``minimum``."""
-    if not isinstance(value, int) or value < minimum:
+    if not _is_integer(value) or value < minimum:
         raise ValueError(f'{name} must be an integer of at least {minimum}, got {value!r}')
 
 
@@ -31,11 +31,15 @@ def to_pair(name: str, value: object, minimum: int) -> tuple[int, int]:
         ValueError: If it is neither, or less than ``minimum``.
     """
     pair = tuple(value) if isinstance(value, Sequence) else (value, value)
-    if len(pair) != 2 or any(not isinstance(n, int) or n < minimum for n in pair):
+    if len(pair) != 2 or any(not _is_integer(n) or n < minimum for n in pair):
         raise ValueError(
             f'{name} must be an integer of at least {minimum}, or two of them (y, x), got {value!r}'
         )
     return pair
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def check_map(name: str, tensor: object, dims: str) -> None:
@@ -51,7 +55,7 @@ def check_map(name: str, tensor: object, dims: str) -> None:
         ValueError: If it has another number of dimensions, or an empty one.
     """
     shape = _check_float(name, tensor, dims)
-    if 0 in shape:
+    if 0 in shape[1:]:  # no samples are fine
         raise ValueError(f'{name} must not be empty, got shape {shape}')
 
 

@@ -43,7 +43,7 @@ def choose_impl(
         return 'fft'
     costs = COSTS['cpu' if device.type == 'cpu' else 'cuda']
     expected = {
-        name: sum(map(float.__mul__, work, costs[name]))
+        name: sum(units * cost for units, cost in zip(work, costs[name]))
         for name, work in count_work(x_shape, table_shape, boundary).items()
     }
     return min(expected, key=expected.get)

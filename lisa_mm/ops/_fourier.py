@@ -70,7 +70,7 @@ class FourierCorrelation:
         self, grad: Tensor, maps: Tensor, x: Tensor, wanted: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the gradients of :meth:`reduce_channels` for maps, x and the table."""
-        grad_maps = torch.zeros_like(maps, memory_format=torch.contiguous_format)
+        grad_maps = torch.zeros_like(maps) if wanted[0] else None
 
         def visit(part: Part, p: int, context: Tensor) -> None:
             grad_maps[part].addcmul_(context, grad[part][:, :, p].unsqueeze(2))
@@ -81,11 +81,11 @@ class FourierCorrelation:
             wanted[1:],
             visit if wanted[0] else None,
         )
-        return (grad_maps if wanted[0] else None, *grads)
+        return grad_maps, *grads
 
     def reduce_patterns(self, weights: Tensor, x: Tensor) -> Tensor:
         """Return sum_p weights_p (E_p * x_c), (B, G, C, H, W)."""
-        out = torch.zeros_like(x, memory_format=torch.contiguous_format)
+        out = torch.zeros_like(x)
         for part in self._parts(x):
             for p, context in self._contexts(self._transform(x[part]), part):
                 out[part].addcmul_(context, weights[part][:, :, p].unsqueeze(2))
@@ -95,7 +95,7 @@ class FourierCorrelation:
         self, grad: Tensor, weights: Tensor, x: Tensor, wanted: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the gradients of :meth:`reduce_patterns` for weights, x and the table."""
-        grad_weights = torch.empty_like(weights, memory_format=torch.contiguous_format)
+        grad_weights = torch.empty_like(weights) if wanted[0] else None
 
         def visit(part: Part, p: int, context: Tensor) -> None:
             grad_weights[part][:, :, p] = (grad[part] * context).sum(2)
@@ -106,7 +106,7 @@ class FourierCorrelation:
             wanted[1:],
             visit if wanted[0] else None,
         )
-        return (grad_weights if wanted[0] else None, *grads)
+        return grad_weights, *grads
 
     def _adjoint(
         self,
@@ -123,9 +123,12 @@ class FourierCorrelation:
             wanted: Whether gradients for x and for the table are wanted.
             visit: Called with every E_p * x, where these are needed besides.
         """
-        grad_x = torch.empty_like(x, memory_format=torch.contiguous_format)
-        adjoint_factors = self.factors.conj().resolve_conj() if wanted[0] else None
-        grad_factors = torch.zeros_like(self.factors)
+        grad_x = grad_table = None
+        if wanted[0]:
+            grad_x = torch.empty_like(x)
+            adjoint_factors = self.factors.conj().resolve_conj()
+        if wanted[1]:
+            grad_factors = torch.zeros_like(self.factors)
         for part in self._parts(x):
             heads = part[1]
             spectrum = self._transform(x[part])
@@ -134,7 +137,7 @@ class FourierCorrelation:
                     visit(part, p, context)
             if not any(wanted):
                 continue
-            grad_spectrum = torch.zeros_like(spectrum)
+            grad_spectrum = torch.zeros_like(spectrum) if wanted[0] else None
             for p in range(self.num_patterns):
                 product = self._transform(gradient(part, p))
                 if wanted[0]:
@@ -144,11 +147,10 @@ class FourierCorrelation:
                     grad_factors[heads, p] += product.conj_physical_().mul_(spectrum).sum((0, 2))
             if wanted[0]:
                 grad_x[part] = self._inverse(grad_spectrum)
-        grad_table = None
         if wanted[1]:
             cells = self._inverse(grad_factors.conj_physical_(), self.size)
             grad_table = self._unwrap(cells).flip(2, 3)
-        return grad_x if wanted[0] else None, grad_table
+        return grad_x, grad_table
 
     def _contexts(self, spectrum: Tensor, part: Part) -> Iterator[tuple[int, Tensor]]:
         for p in range(self.num_patterns):

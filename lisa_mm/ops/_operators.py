@@ -17,8 +17,10 @@ from ._registration import define_operator, refuse
 
 def prepare_table(
     table: Tensor, x: Tensor, boundary: str, impl: str, dtype: torch.dtype
-) -> DenseCorrelation | FourierCorrelation:
+) -> DenseCorrelation | FourierCorrelation | RealFourierCorrelation:
     """Choose an implementation and do what depends on the table and the grid alone.
+
+    Whatever ``impl``, a graph that is exported to ONNX gets real matrix products.
 
     Args:
         table: (G, P, 2*ry+1, 2*rx+1).

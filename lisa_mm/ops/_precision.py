@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch import Tensor
 
@@ -14,10 +16,12 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
     return dtype
 
 
-def full_precision(tensor: Tensor) -> torch.autocast:
+def full_precision(tensor: Tensor) -> contextlib.AbstractContextManager:
     """Return a context in which autocast leaves the dtypes alone.
 
     Half-precision FFTs exist for powers of two on CUDA only, and sums over all
     positions of a grid lose too much in half precision.
     """
+    if tensor.device.type == 'meta':  # where there is no autocast
+        return contextlib.nullcontext()
     return torch.autocast(device_type=tensor.device.type, enabled=False)

@@ -28,5 +28,7 @@ def test_bad_input(run_tool):
     script = 'tools/analysis_tools/benchmark_operator.py'
     out = run_tool(script, 'results.json', '--channels', 5, '--heads', 2, fails=True)
     assert out.strip() == '--channels must be a multiple of --heads, got 5 and 2'
-    out = run_tool(script, 'results.txt', '--grids', fails=True)
-    assert 'expected at least one argument' in out
+    out = run_tool(script, 'results.txt', fails=True)
+    assert out.strip() == 'the results go into a .json file, got results.txt'
+    out = run_tool(script, 'results.json', '--grids', '56', fails=True)
+    assert "a grid is written like 56x56, got '56'" in out

@@ -13,6 +13,7 @@ import statistics
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -23,18 +24,32 @@ from lisa_mm.ops._choice import count_work
 from lisa_mm.ops._operators import attend, prepare_table
 from lisa_mm.visualization.instances import COLORS
 
-# What is measured: forward and forward + backward against all rivals.
 GRIDS = '14x14 28x28 56x56 112x112 200x336 512x512'
 # Shapes to calibrate impl='auto' on: heads, channels of a head, patterns; as backbones have them.
 HEADS = ((2, 32, 4), (8, 8, 1), (4, 16, 2), (16, 16, 2))
 SMALL_GRIDS = ((4, 4), (7, 7), (10, 10), (14, 14), (17, 24), (28, 28))
 
 
+def read_grid(text):
+    try:
+        height, width = map(int, text.split('x'))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'a grid is written like 56x56, got {text!r}') from None
+    return height, width
+
+
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('results', type=Path, help='RESULTS.json, added to if it exists')
+    parser.add_argument('results', type=Path, nargs='?', help='RESULTS.json, added to if it exists')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--grids', nargs='+', default=GRIDS.split(), help=f'{GRIDS} by default')
+    parser.add_argument(
+        '--grids',
+        type=read_grid,
+        nargs='+',
+        default=[read_grid(grid) for grid in GRIDS.split()],
+        metavar='HxW',
+        help=f'{GRIDS} by default',
+    )
     parser.add_argument('--batches', type=int, nargs='+', default=[1], help='1 by default')
     parser.add_argument('--channels', type=int, default=64, help='of all heads; 64 by default')
     parser.add_argument('--heads', type=int, default=2, help='2 by default')
@@ -211,11 +226,10 @@ def settings_of(args):
 def run(args):
     rows = json.loads(args.results.read_text()) if args.results.exists() else []
     setting = {**describe_environment(args.device), **settings_of(args)}
-    grids = [tuple(map(int, grid.split('x'))) for grid in args.grids]
     jobs = [
         (batch, grid, direction)
         for batch in args.batches
-        for grid in grids
+        for grid in args.grids
         for direction in ('forward', 'forward + backward')
     ]
     for done, (batch, grid, direction) in enumerate(jobs):
@@ -230,7 +244,7 @@ def run(args):
 
 
 def growth(rows, name, batch, key):
-    """Fit the exponent of N in time or memory between 56x56 and 512x512."""
+    """Fit the exponent of N in time or memory, from 56x56 up."""
     points = [
         (math.log(math.prod(row['grid'])), math.log(row[key]))
         for row in rows
@@ -238,7 +252,7 @@ def growth(rows, name, batch, key):
     ]
     if len(points) < 2:
         return math.nan
-    return statistics.linear_regression(*zip(*points)).slope
+    return np.polyfit(*zip(*points), 1)[0]
 
 
 def print_tables(rows):
@@ -363,7 +377,7 @@ def main():
     if args.calibrate:
         calibrate(args)
         return
-    if args.results.suffix != '.json':
+    if args.results is None or args.results.suffix != '.json':
         sys.exit(f'the results go into a .json file, got {args.results}')
     own, rows = run(args)
     print_tables(own)

@@ -14,6 +14,7 @@ from lisa_mm.models.layers import init_layer
 from lisa_mm.ops import extend_table, interpolate_table, structure_aware_attention
 from lisa_mm.ops._cache import PreparedTables
 from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_count, check_option, to_pair
+from lisa_mm.ops._choice import choose_impl
 from lisa_mm.ops._dense import DenseCorrelation
 from lisa_mm.ops._fourier import FourierCorrelation
 from lisa_mm.ops._operators import attend, prepare_table
@@ -31,6 +32,16 @@ class StructureAwareAttention(BaseModule):
     Queries and keys are L2-normalised per head, the tables start as white
     noise of unit L2 norm, and the patterns are scaled so that at initialisation
     the output has about the magnitude of the values, on any grid.
+
+    In evaluation without gradients, what depends on the tables and the grid
+    alone is kept for the last few grids. It is forgotten on ``train()``,
+    ``eval()``, loading and every change of the tables that PyTorch counts; on a
+    GPU a write through ``.data`` needs :meth:`clear_prepared_tables`, or
+    ``eval()``, after it.
+
+    It compiles without a graph break (PyTorch 2.4 and later), and exports to
+    ONNX by ``torch.onnx.export(..., dynamo=True)``, with open sizes unless
+    ``resolution='interpolate'``. It cannot be differentiated twice.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -135,7 +146,7 @@ class StructureAwareAttention(BaseModule):
         dtype = torch.promote_types(x.dtype, torch.float32)
         query = F.normalize(query.to(dtype), dim=2) * self.scale
         key = F.normalize(key.to(dtype), dim=2)
-        if self._may_keep_tables():
+        if self._may_keep_tables(key):
             encoder = self._prepared_table('rpe_encoder', key)
             decoder = self._prepared_table('rpe_decoder', value)
             out = attend(query, key, value, encoder, decoder)
@@ -150,8 +161,12 @@ class StructureAwareAttention(BaseModule):
 
     def train(self, mode: bool = True) -> StructureAwareAttention:
         """Set training or evaluation mode; either way, forget the prepared tables."""
-        self._prepared.clear()
+        self.clear_prepared_tables()
         return super().train(mode)
+
+    def clear_prepared_tables(self) -> None:
+        """Forget what evaluation has prepared of the tables."""
+        self._prepared.clear()
 
     def extra_repr(self) -> str:
         """Name what the submodules do not show."""
@@ -164,32 +179,45 @@ class StructureAwareAttention(BaseModule):
     def _table_for(self, grid: tuple[int, int], table: Tensor) -> Tensor:
         """Carry a table to a grid by the policy."""
         # With 'extend' a table is what it is: the operator takes any extent.
-        if self._reference is None or self._reference == tuple(grid):
+        if self._reference is None:
+            return table
+        if torch.jit.is_tracing():
+            grid = [int(size) for size in grid]
+        elif torch.onnx.is_in_onnx_export() and not all(isinstance(n, int) for n in grid):
+            raise ValueError(
+                "resolution='interpolate' makes tables for one grid: export it with a fixed height "
+                'and width, without dynamic_shapes for them'
+            )
+        if self._reference == tuple(grid):
             return table
         stretch = [size / reference for size, reference in zip(grid, self._reference)]
         radius = [round(size // 2 * factor) for size, factor in zip(table.shape[2:], stretch)]
         return interpolate_table(table, stretch, radius)
 
-    def _may_keep_tables(self) -> bool:
-        """Whether nothing can change the tables or ask for their gradients meanwhile."""
+    def _may_keep_tables(self, maps: Tensor) -> bool:
+        """Whether this is plain evaluation: no gradients, no tracing, weights of its own."""
         return not (
             self.training
             or torch.is_grad_enabled()
             or is_compiling()
             or torch.onnx.is_in_onnx_export()
+            or torch.jit.is_tracing()
+            # neither a fake tensor nor another subclass, whose values are not to be kept
+            or type(maps) is not Tensor
+            or maps.device.type == 'meta'
+            or any(type(t) is not nn.Parameter for t in (self.rpe_encoder, self.rpe_decoder))
         )
 
     def _prepared_table(self, name: str, maps: Tensor) -> DenseCorrelation | FourierCorrelation:
         """Return a table made ready to be correlated with maps; kept in evaluation."""
         table = getattr(self, name)
         dtype = compute_dtype(maps, table)
-        key = name, maps.shape, dtype, self.boundary, self.impl
+        grid = maps.shape[-2:]
+        impl = choose_impl(self.impl, maps.shape, table.shape, self.boundary, maps.device)
         return self._prepared.get(
-            key,
+            (name, grid, impl, dtype, self.boundary),
             table,
-            lambda: prepare_table(
-                self._table_for(maps.shape[-2:], table), maps, self.boundary, self.impl, dtype
-            ),
+            lambda: prepare_table(self._table_for(grid, table), maps, self.boundary, impl, dtype),
         )
 
     def _load_from_state_dict(

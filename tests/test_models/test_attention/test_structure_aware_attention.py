@@ -6,9 +6,10 @@ import reference
 import torch
 import torch.utils.checkpoint
 from mmengine.logging import MMLogger
+from torch._subclasses import FakeTensorMode
 
 from lisa_mm.models import StructureAwareAttention
-from lisa_mm.ops._cache import MAX_ENTRIES
+from lisa_mm.ops._cache import MAX_ENTRIES, PreparedTables
 from lisa_mm.ops._registration import HAS_CUSTOM_OP
 
 needs_custom_op = pytest.mark.skipif(not HAS_CUSTOM_OP, reason='promised from PyTorch 2.4 on')
@@ -193,7 +194,7 @@ def test_bad_arguments(kwargs, message):
 
 def fresh(module, x):
     """What a module without prepared tables computes."""
-    module._prepared.clear()
+    module.clear_prepared_tables()
     with torch.enable_grad():
         return module(x).detach()
 
@@ -230,6 +231,60 @@ def test_prepared_tables_follow_the_weights(impl, change):
     after = module(x)
     assert reference.relative_error(after, before) > 0.1
     torch.testing.assert_close(after, fresh(module, x))
+
+
+@pytest.mark.parametrize('change', [scale_in_place, replace_data, load])
+@torch.no_grad()
+def test_prepared_tables_follow_without_comparing_values(monkeypatch, change):
+    """As on a GPU, where a comparison would wait for the device."""
+    monkeypatch.setattr(PreparedTables, 'compared_devices', ())
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, rpe_radius=3).eval()
+    x = torch.randn(2, 16, 6, 7)
+    module(x)
+    change(module)
+    torch.testing.assert_close(module(x), fresh(module, x))
+    module(x)
+    scale_data(module)  # nobody can see this one
+    module.clear_prepared_tables()
+    torch.testing.assert_close(module(x), fresh(module, x))
+
+
+@torch.no_grad()
+def test_no_tables_are_kept_for_other_weights_or_tensors():
+    torch.manual_seed(0)
+    module = StructureAwareAttention(16, 2, rpe_radius=3).eval()
+    x = torch.randn(2, 16, 6, 7)
+    other = {key: value * 2 for key, value in module.state_dict().items()}
+    module(x)
+    found = torch.func.functional_call(module, other, (x,))
+    expected = StructureAwareAttention(16, 2, rpe_radius=3)
+    expected.load_state_dict(other)
+    torch.testing.assert_close(found, expected(x))
+    module.clear_prepared_tables()
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        module(x)
+    assert len(module._prepared) == 0
+    assert module.to('meta')(x.to('meta')).shape == x.shape
+
+
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@pytest.mark.parametrize('resolution', ['extend', 'interpolate'])
+@torch.no_grad()
+def test_is_traced_in_evaluation(resolution):
+    torch.manual_seed(0)
+    module = StructureAwareAttention(8, 2, 2, 3, resolution=resolution, reference_grid=5).eval()
+    x = torch.randn(1, 8, 7, 6)
+    torch.testing.assert_close(torch.jit.trace(module, x)(x), module(x))
+
+
+def test_a_batch_may_be_empty():
+    module = StructureAwareAttention(8, 2, rpe_radius=3)
+    x = torch.zeros(0, 8, 6, 5)
+    module(x).sum().backward()
+    assert module.rpe_encoder.grad.abs().sum() == 0
+    with torch.no_grad():
+        assert module.eval()(x).shape == x.shape
 
 
 @torch.no_grad()
