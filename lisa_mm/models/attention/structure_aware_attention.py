@@ -191,7 +191,7 @@ class StructureAwareAttention(BaseModule):
         if self._reference == tuple(grid):
             return table
         stretch = [size / reference for size, reference in zip(grid, self._reference)]
-        radius = [round(size // 2 * factor) for size, factor in zip(table.shape[2:], stretch)]
+        radius = [round(int(n) // 2 * factor) for n, factor in zip(table.shape[2:], stretch)]
         return interpolate_table(table, stretch, radius)
 
     def _may_keep_tables(self, maps: Tensor) -> bool:
