@@ -67,6 +67,8 @@ def test_the_scale_does_not_drift_with_the_grid(num_patterns):
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
 def test_no_overflow_for_large_activations(dtype):
+    if dtype == torch.float16 and not HAS_CUSTOM_OP:
+        pytest.skip('early versions of PyTorch have no half-precision convolutions on a CPU')
     torch.manual_seed(0)
     module = StructureAwareAttention(16, 2, rpe_radius=5).to(dtype)
     out = module(1e3 * torch.randn(1, 16, 9, 9).to(dtype))
