@@ -34,7 +34,7 @@ def test_auto_agrees_whatever_it_takes():
 def test_work_is_counted_per_sample():
     work = {b: count_work((b, 2, 8, 7, 7), (2, 3, 5, 5), 'circular') for b in (1, 3)}
     pairs = 2 * 49**2
-    assert work[3]['dense'] == (2, 3 * 8 * pairs, 3 * 3 * pairs)
+    assert work[3]['dense'] == (1, 2, 3 * (8 + 3) * pairs, 3 * pairs)
     points = 49 * math.log2(49)
     # k or v of every sample, an inverse per pattern, and the tables once
-    assert work[3]['fft'] == pytest.approx((3, (3 * 2 * 8 * 4 + 2 * 3) * points))
+    assert work[3]['fft'] == pytest.approx((1, 3, (3 * 2 * 8 * 4 + 2 * 3) * points))
