@@ -18,11 +18,13 @@ def parse_args():
         help='where to write the predictions: a .pkl file, for a segmenter a folder of label maps',
     )
     parser.add_argument('--show', action='store_true', help='show the predictions in windows')
-    parser.add_argument('--show-dir', help='folder to draw the predictions into')
+    parser.add_argument('--show-dir', help='folder to draw the predictions into, from here')
     parser.add_argument(
         '--wait-time', type=float, default=2.0, help='seconds that a window stays; 2 by default'
     )
-    parser.add_argument('--tta', action='store_true', help='test with augmentation (flips)')
+    parser.add_argument(
+        '--tta', action='store_true', help='test with augmentation (flips); not instance masks'
+    )
     return parser.parse_args()
 
 

@@ -126,8 +126,9 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
             will read.
 
     Raises:
-        FileNotFoundError: If a folder or an annotation file is missing; the
-            message names it and says how to name another folder.
+        FileNotFoundError: If a folder or an annotation file is missing, or the
+            folder of a segmenter has no images of the kind that it looks for;
+            the message names it and says what to set.
     """
     for split in splits:
         for dataset in iter_datasets(cfg.get(f'{split}_dataloader')):
@@ -142,6 +143,20 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
                         f'{root!r}). Name the folder with --data-root, or with the environment '
                         f'variable that the config reads, one of {", ".join(DATA_ROOT_VARIABLES)}'
                     )
+            _check_suffix(split, dataset)
+
+
+def _check_suffix(split: str, dataset: ConfigDict) -> None:
+    """Check that MMSegmentation's plain data set, which goes by a suffix, will find images."""
+    if dataset.type.split('.')[-1] != 'BaseSegDataset' or dataset.get('ann_file'):
+        return
+    suffix = dataset.get('img_suffix', '.jpg')
+    folder = Path(dataset.get('data_root') or '', dataset.data_prefix.img_path)
+    if not any(folder.rglob(f'*{suffix}')):
+        raise FileNotFoundError(
+            f'the {split} data are not there: {folder} holds no {suffix} files. For images of '
+            f'another kind set {split}_dataloader.dataset.img_suffix'
+        )
 
 
 def enable_amp(cfg: Config) -> None:

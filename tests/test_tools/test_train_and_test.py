@@ -87,6 +87,25 @@ def test_segmenter(run_tool, masks_folder, tmp_path):
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 4
 
 
+def test_segmenter_finds_no_images(run_tool, masks_folder):
+    option = 'val_dataloader.dataset.img_suffix=.tif'
+    args = [SEGMENTER, '--data-root', masks_folder, '--cfg-options', option]
+    out = run_tool('tools/train.py', *args, fails=True)
+    assert f'{masks_folder / "val"} holds no .tif files' in out.splitlines()[-1]
+    assert 'Traceback' not in out
+
+
+def test_pretrained_weights_by_options(run_tool, coco_folder):
+    options = [
+        'model.backbone.init_cfg.type=Pretrained',
+        'model.backbone.init_cfg.checkpoint=no_such.pth',
+        'model.backbone.init_cfg.prefix=backbone.',
+    ]
+    out = run_tool('tools/train.py', DETECTOR, '--data-root', coco_folder, *SMALLER, *options,
+                   fails=True)  # fmt: skip
+    assert 'no_such.pth' in out.splitlines()[-1]
+
+
 def test_segmenter_with_the_tools_of_mmseg(run_tool, masks_folder):
     script = f'{mmseg.__path__[0]}/.mim/tools/train.py'
     out = run_tool(script, SEGMENTER, *SHORT, CUSTOM_ROOT=str(masks_folder))
