@@ -1,11 +1,13 @@
 """The log-linear implementation: correlation as a product of spectra.
 
 Nothing of the size of all patterns times all channels is held: patterns are
-taken one at a time, and samples and heads in parts that stay in a CPU's cache.
+taken one at a time, and samples, heads and channels in parts that stay in a
+CPU's cache.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -19,7 +21,7 @@ from ._offsets import pad_axis, unwrap, wrap
 CPU_PART_BYTES = 2**20
 GPU_PART_BYTES = 2**27
 
-Part = tuple[slice, slice]
+Part = tuple[slice, slice, slice]
 
 
 class FourierCorrelation:
@@ -60,10 +62,10 @@ class FourierCorrelation:
 
     def reduce_channels(self, maps: Tensor, x: Tensor) -> Tensor:
         """Return sum_c maps_c (E_p * x_c), (B, G, P, H, W)."""
-        out = maps.new_empty((*x.shape[:2], self.num_patterns, *self.grid))
+        out = maps.new_zeros((*x.shape[:2], self.num_patterns, *self.grid))
         for part in self._parts(x):
             for p, context in self._contexts(self._transform(x[part]), part):
-                out[part][:, :, p] = (maps[part] * context).sum(2)
+                out[part[:2]][:, :, p] += (maps[part] * context).sum(2)
         return out
 
     def reduce_channels_backward(
@@ -73,11 +75,11 @@ class FourierCorrelation:
         grad_maps = torch.zeros_like(maps) if wanted[0] else None
 
         def visit(part: Part, p: int, context: Tensor) -> None:
-            grad_maps[part].addcmul_(context, grad[part][:, :, p].unsqueeze(2))
+            grad_maps[part].addcmul_(context, grad[part[:2]][:, :, p].unsqueeze(2))
 
         grads = self._adjoint(
             x,
-            lambda part, p: maps[part] * grad[part][:, :, p].unsqueeze(2),
+            lambda part, p: maps[part] * grad[part[:2]][:, :, p].unsqueeze(2),
             wanted[1:],
             visit if wanted[0] else None,
         )
@@ -88,21 +90,21 @@ class FourierCorrelation:
         out = torch.zeros_like(x)
         for part in self._parts(x):
             for p, context in self._contexts(self._transform(x[part]), part):
-                out[part].addcmul_(context, weights[part][:, :, p].unsqueeze(2))
+                out[part].addcmul_(context, weights[part[:2]][:, :, p].unsqueeze(2))
         return out
 
     def reduce_patterns_backward(
         self, grad: Tensor, weights: Tensor, x: Tensor, wanted: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Return the gradients of :meth:`reduce_patterns` for weights, x and the table."""
-        grad_weights = torch.empty_like(weights) if wanted[0] else None
+        grad_weights = torch.zeros_like(weights) if wanted[0] else None
 
         def visit(part: Part, p: int, context: Tensor) -> None:
-            grad_weights[part][:, :, p] = (grad[part] * context).sum(2)
+            grad_weights[part[:2]][:, :, p] += (grad[part] * context).sum(2)
 
         grads = self._adjoint(
             x,
-            lambda part, p: grad[part] * weights[part][:, :, p].unsqueeze(2),
+            lambda part, p: grad[part] * weights[part[:2]][:, :, p].unsqueeze(2),
             wanted[1:],
             visit if wanted[0] else None,
         )
@@ -171,19 +173,18 @@ class FourierCorrelation:
         return torch.fft.irfft(rows, n=self.size[1])[..., :width]
 
     def _parts(self, x: Tensor) -> Iterator[Part]:
-        """Split samples and heads into parts of about the same small size."""
-        samples, heads, channels = x.shape[:3]
-        values = channels * self.size[0] * (self.size[1] // 2 + 1)
+        """Split samples, heads and channels into parts of about the same small size."""
+        heads, channels = x.shape[1:3]
+        values = self.size[0] * (self.size[1] // 2 + 1)
         if x.device.type == 'cpu':
             budget = CPU_PART_BYTES * torch.get_num_threads()
         else:
             budget = GPU_PART_BYTES
         fit = max(1, budget // (values * 2 * x.element_size()))
-        head_step = min(heads, fit)
-        sample_step = max(1, fit // heads)
-        for sample in range(0, samples, sample_step):
-            for head in range(0, heads, head_step):
-                yield slice(sample, sample + sample_step), slice(head, head + head_step)
+        steps = (max(1, fit // (heads * channels)), max(1, fit // channels), fit)
+        starts = (range(0, size, step) for size, step in zip(x.shape, steps))
+        for start in itertools.product(*starts):
+            yield tuple(slice(first, first + step) for first, step in zip(start, steps))
 
     def _wrap(self, table: Tensor) -> Tensor:
         """Lay tables out as periodic maps of the size of the transforms, offset 0 first."""
