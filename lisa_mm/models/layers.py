@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -20,6 +22,73 @@ class GroupNorm1(nn.GroupNorm):
 
     def __init__(self, channels: int) -> None:
         super().__init__(1, channels)
+
+
+class LayerNorm2d(nn.LayerNorm):
+    """Layer normalisation over the channels, at each position on its own.
+
+    Args:
+        channels: Channels of the map.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, H, W)."""
+        x = F.layer_norm(
+            x.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps
+        )
+        return x.permute(0, 3, 1, 2)
+
+
+NORMS = {
+    'GN1': GroupNorm1,
+    'LN2d': LayerNorm2d,
+    'BN': nn.BatchNorm2d,
+    'SyncBN': nn.SyncBatchNorm,
+}
+
+
+def build_norm(cfg: dict, channels: int) -> nn.Module:
+    """Build the normalisation of a map.
+
+    Args:
+        cfg: ``type``, one of ``NORMS``, and further arguments of that class.
+        channels: Channels of the map.
+
+    Raises:
+        ValueError: If the type is not among them.
+
+    Example:
+        >>> from lisa_mm.models.layers import build_norm
+        >>> build_norm(dict(type='BN', momentum=0.01), 8).momentum
+        0.01
+    """
+    kwargs = dict(cfg)
+    kind = kwargs.pop('type', None)
+    if kind not in NORMS:
+        raise ValueError(
+            f"norm_cfg must have a 'type' out of {', '.join(map(repr, NORMS))}, got {dict(cfg)!r}"
+        )
+    return NORMS[kind](channels, **kwargs)
+
+
+class LayerScale(nn.Module):
+    """A learned factor per channel, for the output of a residual branch.
+
+    Args:
+        channels: Channels of the map.
+        init_value: What the factors start with.
+
+    Source: `Going deeper with Image Transformers
+    <https://arxiv.org/abs/2103.17239>`_.
+    """
+
+    def __init__(self, channels: int, init_value: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels, 1, 1), float(init_value)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale (B, C, H, W)."""
+        return x * self.weight
 
 
 class DropPath(nn.Module):

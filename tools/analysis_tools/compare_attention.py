@@ -1,7 +1,8 @@
 """Train variants of a small classifier with several seeds, and compare their accuracy.
 
 Every finished run goes into RESULTS.json at once; what is there already is not
-trained again. The table of means and spreads is made from it.
+trained again. Processes on different variants may share the file. The table of
+means and spreads is made from it.
 """
 
 import argparse
@@ -113,6 +114,10 @@ def train(args, change, seed):
     )
 
 
+def read_results(path):
+    return json.loads(path.read_text()) if path.exists() else []
+
+
 def print_table(rows):
     """Print Markdown: mean and spread over the seeds, best variant first."""
     found = {}
@@ -135,7 +140,6 @@ def print_table(rows):
 def main():
     args = parse_args()
     start = time.monotonic()
-    rows = json.loads(args.results.read_text()) if args.results.exists() else []
     variants = Config.fromfile(args.variants).variants
     names = args.only or list(variants)
     unknown = [name for name in names if name not in variants]
@@ -143,9 +147,9 @@ def main():
         sys.exit(f'--only must name variants out of {list(variants)}, got {unknown}')
     # all variants with one seed before the next: stopped early, the comparison stays fair
     jobs = [(name, seed) for seed in args.seeds for name in names]
-    done = {(row['variant'], row['seed'], row['asked_epochs']) for row in rows}
     for i, (name, seed) in enumerate(jobs):
-        if (name, seed, args.epochs) in done:
+        job = dict(variant=name, seed=seed, asked_epochs=args.epochs)
+        if any(job.items() <= row.items() for row in read_results(args.results)):
             continue
         if args.minutes is not None and time.monotonic() - start > args.minutes * 60:
             print(f'{len(jobs) - i} runs left for another time')
@@ -153,13 +157,12 @@ def main():
         began = time.monotonic()
         with one_line_errors():
             row = train(args, variants[name], seed)
-        row = dict(variant=name, seed=seed, asked_epochs=args.epochs, **row)
-        rows.append(row)
+        rows = [*read_results(args.results), {**job, **row}]
         text = ',\n'.join(json.dumps(row) for row in rows)
         args.results.write_text(f'[\n{text}\n]\n')
         seconds = time.monotonic() - began
         print(f'{i + 1}/{len(jobs)} {name}, seed {seed}: {row["accuracy"]:.1f} ({seconds:.0f} s)')
-    print_table(rows)
+    print_table(read_results(args.results))
 
 
 if __name__ == '__main__':

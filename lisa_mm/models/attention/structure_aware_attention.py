@@ -144,8 +144,8 @@ class StructureAwareAttention(BaseModule):
         query, key, value = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
         # in at least float32: the square of a half-precision activation overflows
         dtype = torch.promote_types(x.dtype, torch.float32)
-        query = F.normalize(query.to(dtype), dim=2) * self.scale
-        key = F.normalize(key.to(dtype), dim=2)
+        query = _l2_normalize(query.to(dtype)) * self.scale
+        key = _l2_normalize(key.to(dtype))
         if self._may_keep_tables(key):
             encoder = self._prepared_table('rpe_encoder', key)
             decoder = self._prepared_table('rpe_decoder', value)
@@ -254,6 +254,15 @@ class StructureAwareAttention(BaseModule):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if self._reference is not None:
             self._reference = tuple(self.reference_grid.tolist())
+
+
+def _l2_normalize(x: Tensor) -> Tensor:
+    """Divide (B, G, C, H, W) by its norm over the channels of a head.
+
+    On a CPU PyTorch's ``normalize`` takes ten times as long: its norm does not
+    vectorise over an axis in the middle.
+    """
+    return x * x.square().sum(2, keepdim=True).clamp_min(1e-12).rsqrt()
 
 
 def _white_noise(shape: tuple[int, ...]) -> Tensor:

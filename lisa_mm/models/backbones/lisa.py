@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList, Sequential
+from mmengine.model.weight_init import update_init_info
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
 
-from lisa_mm.models.layers import MLP, DropPath, GroupNorm1, init_layer
+from lisa_mm.models.layers import MLP, DropPath, LayerScale, build_norm, init_layer
 from lisa_mm.ops._checks import check_count, to_pair
 from lisa_mm.registry import MODELS
+from lisa_mm.utils.checkpoint import load_weights
 
 STRIDES = (4, 8, 16, 32)
 
@@ -30,6 +36,13 @@ class LiSABlock(BaseModule):
         mlp_ratio: Hidden channels of the MLP over C.
         drop_path_rate: Probability of dropping a residual branch. Defaults
             to 0.
+        layer_scale_init_value: What the learned factors of the residual
+            branches start with; 0 for none. Defaults to 0.
+        norm_cfg: Config of the normalisation, see
+            :func:`lisa_mm.models.layers.build_norm`. Defaults to
+            ``dict(type='GN1')``.
+        with_cp: Whether to compute the block again in the backward pass
+            instead of keeping its activations. Defaults to False.
         init_cfg: Initialisation config of MMEngine. Defaults to None.
     """
 
@@ -39,14 +52,25 @@ class LiSABlock(BaseModule):
         attention: dict,
         mlp_ratio: float,
         drop_path_rate: float = 0.0,
+        layer_scale_init_value: float = 0.0,
+        norm_cfg: dict | None = None,
+        with_cp: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        norm_cfg = norm_cfg or dict(type='GN1')
+        self.with_cp = with_cp
         self.pos_conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
-        self.norm1 = GroupNorm1(embed_dims)
+        self.norm1 = build_norm(norm_cfg, embed_dims)
         self.attention = MODELS.build(attention)
-        self.norm2 = GroupNorm1(embed_dims)
+        self.norm2 = build_norm(norm_cfg, embed_dims)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
+        self.scale1, self.scale2 = (
+            LayerScale(embed_dims, layer_scale_init_value)
+            if layer_scale_init_value
+            else nn.Identity()
+            for _ in range(2)
+        )
         self.drop_path = DropPath(drop_path_rate)
         # The attention sees to its own initialisation.
         self.pos_conv.apply(init_layer)
@@ -54,9 +78,14 @@ class LiSABlock(BaseModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
+        if self.with_cp and torch.is_grad_enabled():
+            return checkpoint(self._mix, x, use_reentrant=False)
+        return self._mix(x)
+
+    def _mix(self, x: Tensor) -> Tensor:
         x = x + self.pos_conv(x)
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x + self.drop_path(self.scale1(self.attention(self.norm1(x))))
+        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
 
 
 @MODELS.register_module()
@@ -82,19 +111,32 @@ class LiSA(BaseModule):
         in_channels: Channels of the input. Defaults to 3.
         out_indices: Stages whose maps are returned, of 0 to 3. Defaults to
             ``(0, 1, 2, 3)``.
-        attention: Config of the attention of every block. It is built with
-            ``embed_dims`` and ``num_heads`` of the stage, and, where the
-            constructor of the module names them, ``num_patterns``,
-            ``rpe_radius`` and ``reference_grid``; what the config itself says
-            has precedence. Defaults to
+        attention: Config of the attention of every block, or four of them,
+            one per stage. It is built with ``embed_dims`` and ``num_heads`` of
+            the stage, and, where the constructor of the module names them,
+            ``num_patterns``, ``rpe_radius`` and ``reference_grid``; what the
+            config itself says has precedence. Defaults to
             ``dict(type='StructureAwareAttention')``.
         pretrain_img_size: Size (H, W) in pixels of the images that the
             position embeddings are made for; one number for both. Gives the
             ``reference_grid`` of each stage. Defaults to 224.
         drop_path_rate: Probability of dropping a residual branch, at the last
             block; it grows linearly from 0 at the first. Defaults to 0.
-        init_cfg: Initialisation config of MMEngine, such as
-            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')``.
+        layer_scale_init_value: What the learned factors of the residual
+            branches start with; 0 for none. Defaults to 0.
+        norm_cfg: Config of all normalisations: ``type`` is ``'GN1'`` (one
+            group), ``'LN2d'`` (over channels, at each position), ``'BN'`` or
+            ``'SyncBN'``. Defaults to ``dict(type='GN1')``.
+        norm_eval: Whether batch normalisation keeps to its running statistics
+            in training. Defaults to False.
+        frozen_stages: How many stages are not trained, from the first: -1 none,
+            0 the stem, 4 all. They stay in evaluation mode. Defaults to -1.
+        with_cp: Whether to compute blocks again in the backward pass instead
+            of keeping their activations: less memory, more time. Defaults to
+            False.
+        init_cfg: Initialisation config of MMEngine. For
+            ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` the
+            weights are read by :func:`lisa_mm.utils.checkpoint.load_weights`.
             Defaults to None.
 
     Raises:
@@ -117,6 +159,9 @@ class LiSA(BaseModule):
     Understanding <https://arxiv.org/abs/2211.16289>`_ in a macro-architecture
     of this project's own.
     """
+
+    # Of the layout of the weights. What a later one changes, `_load_from_state_dict` migrates.
+    _version = 1
 
     arch_zoo = {
         'tiny': dict(
@@ -142,9 +187,14 @@ class LiSA(BaseModule):
         arch: str | dict[str, Sequence] = 'small',
         in_channels: int = 3,
         out_indices: Sequence[int] = (0, 1, 2, 3),
-        attention: dict | None = None,
+        attention: dict | Sequence[dict] | None = None,
         pretrain_img_size: int | tuple[int, int] = 224,
         drop_path_rate: float = 0.0,
+        layer_scale_init_value: float = 0.0,
+        norm_cfg: dict | None = None,
+        norm_eval: bool = False,
+        frozen_stages: int = -1,
+        with_cp: bool = False,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -154,7 +204,14 @@ class LiSA(BaseModule):
             raise ValueError(f'drop_path_rate must be in [0, 1), got {drop_path_rate}')
         check_count('in_channels', in_channels)
         pretrain_img_size = to_pair('pretrain_img_size', pretrain_img_size, minimum=1)
-        attention = attention or dict(type='StructureAwareAttention')
+        attentions = _per_stage(attention or dict(type='StructureAwareAttention'))
+        norm_cfg = norm_cfg or dict(type='GN1')
+        if frozen_stages not in range(-1, len(STRIDES) + 1):
+            raise ValueError(
+                f'frozen_stages must be an integer from -1 to {len(STRIDES)}, got {frozen_stages!r}'
+            )
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
         dims, depths = arch['embed_dims'], arch['depths']
         drop_path_rates = torch.linspace(0, drop_path_rate, sum(depths)).tolist()
 
@@ -165,10 +222,12 @@ class LiSA(BaseModule):
         for i in range(self.out_indices[-1] + 1):
             dim, depth = dims[i], depths[i]
             self.downsamples.append(
-                _stem(in_channels, dim) if i == 0 else Sequential(*_halve(dims[i - 1], dim))
+                _stem(in_channels, dim, norm_cfg)
+                if i == 0
+                else Sequential(*_halve(dims[i - 1], dim, norm_cfg))
             )
             cfg = _complete(
-                attention,
+                attentions[i],
                 embed_dims=dim,
                 num_heads=arch['num_heads'][i],
                 num_patterns=arch['num_patterns'][i],
@@ -176,12 +235,24 @@ class LiSA(BaseModule):
                 reference_grid=tuple(-(-size // STRIDES[i]) for size in pretrain_img_size),
             )
             rates, drop_path_rates = drop_path_rates[:depth], drop_path_rates[depth:]
-            self.stages.append(
-                Sequential(*(LiSABlock(dim, cfg, arch['mlp_ratios'][i], rate) for rate in rates))
+            blocks = (
+                LiSABlock(
+                    dim,
+                    cfg,
+                    arch['mlp_ratios'][i],
+                    rate,
+                    layer_scale_init_value,
+                    norm_cfg,
+                    with_cp,
+                )
+                for rate in rates
             )
+            self.stages.append(Sequential(*blocks))
             if i in self.out_indices:
-                self.add_module(f'norm{i}', GroupNorm1(dim))
+                self.add_module(f'norm{i}', build_norm(norm_cfg, dim))
         self.downsamples.apply(init_layer)
+        for module in self._frozen_modules():
+            module.requires_grad_(False)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the maps of the stages named by ``out_indices``.
@@ -199,6 +270,93 @@ class LiSA(BaseModule):
             if i in self.out_indices:
                 outs.append(getattr(self, f'norm{i}')(x).contiguous())
         return tuple(outs)
+
+    def train(self, mode: bool = True) -> LiSA:
+        """Set training or evaluation mode; what is frozen stays in the latter."""
+        super().train(mode)
+        for module in self._frozen_modules():
+            module.eval()
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def init_weights(self) -> None:
+        """Initialise as ``init_cfg`` says; pretrained weights come last."""
+        if self.is_init:
+            super().init_weights()  # which warns
+            return
+        init_cfg = self.init_cfg
+        cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
+        self.init_cfg = [cfg for cfg in cfgs if cfg['type'] != 'Pretrained']
+        super().init_weights()
+        self.init_cfg = init_cfg
+        for cfg in cfgs:
+            if cfg['type'] == 'Pretrained':
+                load_weights(self, cfg['checkpoint'], cfg.get('prefix') or '')
+                if hasattr(self, '_params_init_info'):  # a larger model initialises its parts
+                    update_init_info(self, init_info=f'loaded from {cfg["checkpoint"]}')
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Say in which layer a parameter stands, for layer-wise learning rates.
+
+        The stem is layer 0, every block one more; what makes a stage smaller
+        belongs to the stage's first block.
+
+        Args:
+            param_name: Name of the parameter in the whole model.
+            prefix: Name of the backbone in it, with a dot. Defaults to ``''``.
+
+        Returns:
+            tuple[int, int]: The layer, and the number of layers. The last layer
+            is what comes after the blocks, in the backbone and beyond.
+        """
+        depths = [len(stage) for stage in self.stages]
+        num_layers = sum(depths) + 2
+        part, _, rest = param_name.removeprefix(prefix).partition('.')
+        if not param_name.startswith(prefix) or part not in ('downsamples', 'stages'):
+            return num_layers - 1, num_layers
+        stage, block = rest.split('.')[:2]
+        if part == 'downsamples':
+            if stage == '0':
+                return 0, num_layers
+            block = 0
+        return sum(depths[: int(stage)]) + int(block) + 1, num_layers
+
+    def _frozen_modules(self) -> list[nn.Module]:
+        """List the modules that ``frozen_stages`` keeps from being trained."""
+        stem = self.downsamples[: max(1, self.frozen_stages)] if self.frozen_stages >= 0 else []
+        done = max(0, self.frozen_stages)
+        norms = [getattr(self, f'norm{i}') for i in self.out_indices if i < done]
+        return [*stem, *self.stages[:done], *norms]
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict, *args: Any
+    ) -> None:
+        """Load weights; say what is carried over to another size."""
+        version = local_metadata.get('version')
+        if version is not None and version > self._version:
+            print_log(
+                f'the weights of {type(self).__name__} are of version {version}, and this lisa_mm '
+                f'knows versions up to {self._version}: update lisa_mm if they do not fit',
+                logger='current',
+                level=logging.WARNING,
+            )
+        shapes = {key: tuple(value.shape) for key, value in self.state_dict().items()}
+        resized = {
+            key: (tuple(state_dict[prefix + key].shape), shape)
+            for key, shape in shapes.items()
+            if prefix + key in state_dict and state_dict[prefix + key].shape != shape
+        }
+        if resized:
+            key, (old, new) = next(iter(resized.items()))
+            print_log(
+                f'{len(resized)} tensors of {type(self).__name__} come in another size and are '
+                f'carried over where possible, the first: {key}, {old} to {new}',
+                logger='current',
+            )
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     @classmethod
     def _resolve_arch(cls, arch: str | dict[str, Sequence]) -> dict[str, Sequence]:
@@ -245,13 +403,26 @@ def _check_out_indices(out_indices: Sequence[int]) -> tuple[int, ...]:
     return indices
 
 
-def _stem(in_channels: int, dim: int) -> Sequential:
+def _per_stage(attention: dict | Sequence[dict]) -> Sequence[dict]:
+    """Return the configs of the attention, one per stage."""
+    attentions = [attention] * len(STRIDES) if isinstance(attention, dict) else attention
+    if not isinstance(attentions, Sequence) or len(attentions) != len(STRIDES):
+        raise ValueError(
+            f'attention must be a config, or {len(STRIDES)} of them, one per stage, '
+            f'got {attention!r}'
+        )
+    return attentions
+
+
+def _stem(in_channels: int, dim: int, norm_cfg: dict) -> Sequential:
     """Halve the size twice, by convolutions that overlap."""
-    return Sequential(*_halve(in_channels, dim // 2), nn.GELU(), *_halve(dim // 2, dim))
+    middle = dim // 2
+    first, second = _halve(in_channels, middle, norm_cfg), _halve(middle, dim, norm_cfg)
+    return Sequential(*first, nn.GELU(), *second)
 
 
-def _halve(in_channels: int, out_channels: int) -> tuple[nn.Module, nn.Module]:
-    return nn.Conv2d(in_channels, out_channels, 3, 2, 1), GroupNorm1(out_channels)
+def _halve(in_channels: int, out_channels: int, norm_cfg: dict) -> tuple[nn.Module, nn.Module]:
+    return nn.Conv2d(in_channels, out_channels, 3, 2, 1), build_norm(norm_cfg, out_channels)
 
 
 def _complete(attention: dict, embed_dims: int, num_heads: int, **offers: Any) -> dict:
@@ -261,7 +432,7 @@ def _complete(attention: dict, embed_dims: int, num_heads: int, **offers: Any) -
     makes a plain type one of this package: MMEngine would look it up in the
     default scope of the process, a detector's for instance.
     """
-    kind = attention.get('type')
+    kind = attention.get('type') if isinstance(attention, dict) else None
     attention_cls = MODELS.get(kind) if isinstance(kind, str) else kind
     if attention_cls is None:
         raise ValueError(

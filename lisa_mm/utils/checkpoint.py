@@ -1,0 +1,252 @@
+"""Reading weights from checkpoints: as weights only, and not without a word on what fits."""
+
+from __future__ import annotations
+
+import contextlib
+import os.path as osp
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+SCHEMES = ('http://', 'https://')
+
+
+def load_checkpoint(
+    filename: str, map_location: str | torch.device | None = 'cpu', **_: Any
+) -> dict[str, Any]:
+    """Read a checkpoint without running code that it may hold.
+
+    Beside tensors and plain Python objects only what MMEngine writes into the
+    checkpoints of a training is let through; before PyTorch 2.4 not even that,
+    so that there only published files can be read.
+
+    Args:
+        filename: A file, or an address that starts with ``http``; that is
+            downloaded once, into PyTorch's cache.
+        map_location: Where the tensors go. Defaults to ``'cpu'``.
+
+    Returns:
+        dict: What the file holds.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read: it is no checkpoint, incomplete, or
+            holds objects that are not weights.
+
+    Example:
+        >>> import os, tempfile, torch
+        >>> from lisa_mm.utils.checkpoint import load_checkpoint
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, 'weights.pth')
+        ...     torch.save(dict(state_dict=dict(weight=torch.ones(2))), path)
+        ...     load_checkpoint(path)
+        {'state_dict': {'weight': tensor([1., 1.])}}
+    """
+    path = _download(filename) if filename.startswith(SCHEMES) else osp.expanduser(filename)
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'there is no checkpoint file {filename}')
+    try:
+        with _allowed_globals():
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        if 'Unsupported' not in str(error):
+            raise ValueError(f'{filename} is no checkpoint, or an incomplete one') from error
+        raise ValueError(
+            f'{filename} holds objects that are not weights, and reading them could run code of '
+            "whoever made it. If it is your own, let tools/model_converters/publish_model.py with "
+            f'--trust take the weights out. What was refused: {_first_line(error)}'
+        ) from error
+    except (RuntimeError, EOFError, KeyError, AttributeError, OSError) as error:
+        raise ValueError(
+            f'{filename} is no checkpoint, or an incomplete one: {_first_line(error)}'
+        ) from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(
+            f'{filename} must hold a dict of weights, it holds a {type(checkpoint).__name__}'
+        )
+    return checkpoint
+
+
+def state_dict_of(checkpoint: dict[str, Any], prefix: str = '') -> OrderedDict[str, Tensor]:
+    """Return the weights of a checkpoint, or of one part of its model.
+
+    Args:
+        checkpoint: What :func:`load_checkpoint` returns: the weights, or a dict
+            with them as ``'state_dict'`` (OpenMMLab) or ``'model'`` (others).
+        prefix: Start of the names that are wanted; it is taken off. Defaults
+            to ``''``.
+
+    Returns:
+        OrderedDict[str, Tensor]: The weights, with the versions of the modules
+        that they were saved by.
+    """
+    weights = checkpoint
+    for key in ('state_dict', 'model'):
+        if isinstance(checkpoint.get(key), dict):
+            weights = checkpoint[key]
+            break
+    prefix = prefix and prefix.rstrip('.') + '.'
+
+    def strip(name: str) -> str | None:
+        name = name.removeprefix('module.')  # of a model that was saved in its wrapper
+        return name.removeprefix(prefix) if name.startswith(prefix) else None
+
+    found = OrderedDict(
+        (strip(name), value)
+        for name, value in weights.items()
+        if isinstance(value, Tensor) and strip(name) is not None
+    )
+    # keys of modules have no dot at their end, and '' is the model
+    metadata = getattr(weights, '_metadata', {})
+    found._metadata = OrderedDict(
+        (strip(f'{name}.').rstrip('.'), value)
+        for name, value in metadata.items()
+        if strip(f'{name}.') is not None
+    )
+    return found
+
+
+@dataclass(frozen=True)
+class Match:
+    """How weights and a module go together: numbers of tensors, by their names.
+
+    Args:
+        loaded: In both.
+        resized: Of these, those of another shape in the weights.
+        missing: In the module only: they stay as they are.
+        unexpected: In the weights only: they are left out.
+    """
+
+    loaded: int
+    resized: int
+    missing: int
+    unexpected: int
+
+    def __str__(self) -> str:
+        return (
+            f'{self.loaded} tensors loaded ({self.resized} of them resized), '
+            f'{self.missing} missing, {self.unexpected} unexpected'
+        )
+
+
+def match_weights(module: nn.Module, weights: dict[str, Tensor]) -> Match:
+    """Compare the names and shapes of weights with those of a module."""
+    own = module.state_dict()
+    common = own.keys() & weights.keys()
+    return Match(
+        loaded=len(common),
+        resized=sum(own[name].shape != weights[name].shape for name in common),
+        missing=len(own.keys() - common),
+        unexpected=len(weights.keys() - common),
+    )
+
+
+def load_weights(module: nn.Module, filename: str, prefix: str = '') -> Match:
+    """Load weights into a module, and log in one line what was loaded and what not.
+
+    Tables of position embeddings of another extent are carried over by the
+    attention that they belong to.
+
+    Args:
+        module: The module.
+        filename: Checkpoint, see :func:`load_checkpoint`.
+        prefix: Start of the names of the module's weights in it, such as
+            ``'backbone.'``. Defaults to ``''``.
+
+    Returns:
+        Match: What the log line says.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it cannot be read, nothing in it is for this module, or
+            tensors have a shape that does not fit.
+    """
+    checkpoint = load_checkpoint(filename)
+    weights = state_dict_of(checkpoint, prefix)
+    match = match_weights(module, weights)
+    if not match.loaded:
+        every = state_dict_of(checkpoint)
+        parts = list(dict.fromkeys(name.split('.')[0] + '.' for name in every))
+        raise ValueError(
+            f'{filename} holds nothing for {type(module).__name__}: none of its {len(weights)} '
+            f'tensors with prefix {prefix!r} has the name of a weight of it. All '
+            f'{len(every)} names start with one of {parts[:8]}: name the right one as prefix'
+        )
+    try:
+        module.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        raise ValueError(
+            f'{filename} does not fit {type(module).__name__}; was it made by another arch? {error}'
+        ) from error
+    print_log(f'{type(module).__name__}, {filename}: {match}', logger='current')
+    return match
+
+
+def load_weights_only() -> None:
+    """Let MMEngine read checkpoints by :func:`load_checkpoint`, for the rest of the process.
+
+    It then refuses what is not weights, whatever the defaults of its own and of
+    PyTorch's version are. Not for going on with a training.
+    """
+    CheckpointLoader.register_scheme(prefixes=('', *SCHEMES), loader=load_checkpoint, force=True)
+
+
+def _download(url: str) -> str:
+    """Download a file into PyTorch's cache, unless it is there."""
+    path = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(url).path))
+    if is_main_process() and not osp.isfile(path):
+        # checks the hash that is part of the name, if one is
+        torch.hub.load_state_dict_from_url
+    barrier()
+    return path
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split('\n')[0]
+
+
+def _alias(function: Callable, module: str, name: str) -> Callable:
+    """Return a function that stands in for another one of that name when unpickling."""
+
+    def stand_in(*args: Any) -> Any:
+        return function(*args)
+
+    stand_in.__module__, stand_in.__name__, stand_in.__qualname__ = module, name, name
+    return stand_in
+
+
+def _method_of_history(owner: Any, name: str) -> Any:
+    """Look up what MMEngine's histories refer to: their own methods, and nothing else."""
+    if owner is not HistoryBuffer:
+        raise pickle.UnpicklingError(f'Unsupported attribute {name} of {owner!r}')
+    return getattr(owner, name)
+
+
+@contextlib.contextmanager
+def _allowed_globals() -> Iterator[None]:
+    """Allow what MMEngine's checkpoints hold besides weights: histories of the losses."""
+    if not hasattr(torch.serialization, 'safe_globals'):
+        yield
+        return
+    array = np.zeros(1)
+    rebuild, scalar = array.__reduce__()[0], array[0].__reduce__()[0]
+    allowed = [HistoryBuffer, np.ndarray, np.dtype]
+    allowed += [type(np.dtype(kind)) for kind in ('f4', 'f8', 'i4', 'i8', 'bool')]
+    # the module of these two was renamed in NumPy 2, and is written into the file
+    for module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
+        allowed += [_alias(rebuild, module, '_reconstruct'), _alias(scalar, module, 'scalar')]
+    allowed += [
+        _alias(_method_of_history, module, 'getattr') for module in ('builtins', '__builtin__')
+    ]
+    with torch.serialization.safe_globals(allowed):
+        yield
