@@ -40,8 +40,7 @@ def main():
             enable_tta(cfg)
         if args.out:
             enable_dump(cfg, args.out)
-        runner = build_runner(cfg)
-    runner.test()
+        build_runner(cfg).test()
 
 
 if __name__ == '__main__':

@@ -36,8 +36,7 @@ def main():
             cfg.load_from = None
             if args.resume != 'auto':
                 set_checkpoint(cfg, args.resume)
-        runner = build_runner(cfg)
-    runner.train()
+        build_runner(cfg).train()
 
 
 if __name__ == '__main__':

@@ -84,11 +84,11 @@ class LayerScale(nn.Module):
 
     def __init__(self, channels: int, init_value: float) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.full((channels, 1, 1), float(init_value)))
+        self.weight = nn.Parameter(torch.full((channels,), float(init_value)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale (B, C, H, W)."""
-        return x * self.weight
+        return x * self.weight[:, None, None]
 
 
 class DropPath(nn.Module):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import os.path as osp
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
@@ -58,15 +60,14 @@ def load_checkpoint(
     try:
         with _allowed_globals():
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        if 'Unsupported' not in str(error):
-            raise ValueError(f'{filename} is no checkpoint, or an incomplete one') from error
-        raise ValueError(
-            f'{filename} holds objects that are not weights, and reading them could run code of '
-            "whoever made it. If it is your own, let tools/model_converters/publish_model.py with "
-            f'--trust take the weights out. What was refused: {_first_line(error)}'
-        ) from error
-    except (RuntimeError, EOFError, KeyError, AttributeError, OSError) as error:
+    except Exception as error:  # of many kinds, where the file is not what it should be
+        refused = re.search(r'Unsupported (?:global: GLOBAL|class|attribute) ([\w.]+)', str(error))
+        if refused:
+            raise ValueError(
+                f'{filename} holds {refused[1]}, which is no weight: reading it could run code of '
+                'whoever made the file. If it is your own, take the weights out of it with '
+                'tools/model_converters/publish_model.py --trust'
+            ) from error
         raise ValueError(
             f'{filename} is no checkpoint, or an incomplete one: {_first_line(error)}'
         ) from error
@@ -186,7 +187,9 @@ def load_weights(module: nn.Module, filename: str, prefix: str = '') -> Match:
         module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise ValueError(
-            f'{filename} does not fit {type(module).__name__}; was it made by another arch? {error}'
+            f'{filename} does not fit {type(module).__name__}: was it made with another arch? '
+            f'{len(str(error).splitlines()) - 1} errors, the first: '
+            f'{str(error).splitlines()[1].strip()}'
         ) from error
     print_log(f'{type(module).__name__}, {filename}: {match}', logger='current')
     return match
@@ -203,10 +206,12 @@ def load_weights_only() -> None:
 
 def _download(url: str) -> str:
     """Download a file into PyTorch's cache, unless it is there."""
-    path = osp.join(torch.hub.get_dir(), 'checkpoints', osp.basename(urlparse(url).path))
-    if is_main_process() and not osp.isfile(path):
-        # checks the hash that is part of the name, if one is
-        torch.hub.load_state_dict_from_url
+    name = osp.basename(urlparse(url).path)
+    path = osp.join(torch.hub.get_dir(), 'checkpoints', name)
+    if get_local_rank() == 0 and not osp.isfile(path):
+        os.makedirs(osp.dirname(path), exist_ok=True)
+        published = re.search(r'-([a-f0-9]{8,})\.', name)  # with the start of its hash as name
+        torch.hub.download_url_to_file(url, path, hash_prefix=published and published[1])
     barrier()
     return path
 

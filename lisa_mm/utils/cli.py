@@ -24,6 +24,9 @@ from mmengine.config import Config, DictAction  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
+from lisa_mm.engine import CheckWeightsHook  # noqa: E402
+
+from .checkpoint import load_weights_only  # noqa: E402
 from .config import DATA_ROOT_VARIABLES, load_config  # noqa: E402
 
 
@@ -80,8 +83,16 @@ def read_config(args: argparse.Namespace) -> Config:
 
 
 def build_runner(cfg: Config) -> Runner:
-    """Build the runner that a config names, MMEngine's own if it names none."""
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    """Build the runner that a config names, MMEngine's own if it names none.
+
+    It refuses checkpoints that have nothing to do with the model, and, unless a
+    training is to be resumed, reads them as weights only.
+    """
+    if not cfg.get('resume'):
+        load_weights_only()
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner.register_hook(CheckWeightsHook())
+    return runner
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import os.path as osp
 from collections.abc import Iterator
@@ -33,7 +34,8 @@ def load_config(path: str, cfg_options: dict | None = None, data_root: str | Non
     """Read a config file of any of the codebases, and check what it needs.
 
     Args:
-        path: The config file.
+        path: The config file, or one of an installed codebase:
+            ``mmdet::NAME``, ``mmseg::NAME`` or ``mmpretrain::NAME``.
         cfg_options: Settings to override, by their dotted names. Defaults to
             None.
         data_root: Folder of the data, for all loaders and evaluators.
@@ -49,6 +51,8 @@ def load_config(path: str, cfg_options: dict | None = None, data_root: str | Non
         ValueError: If the config does not name a codebase by its
             ``default_scope``.
     """
+    if '::' in path:
+        path = _config_of_codebase(path)
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no config file {path}')
     try:
@@ -71,6 +75,23 @@ def load_config(path: str, cfg_options: dict | None = None, data_root: str | Non
     if data_root is not None:
         set_data_root(cfg, data_root)
     return cfg
+
+
+def _config_of_codebase(name: str) -> str:
+    """Return the path of a config that an installed codebase brings along."""
+    codebase, _, config = name.partition('::')
+    if codebase not in CODEBASES:
+        raise ValueError(
+            f'a config of a codebase starts with one of {", ".join(CODEBASES)} and ::, got {name}'
+        )
+    check_codebase(codebase)
+    package = osp.dirname(importlib.import_module(codebase).__file__)
+    folders = osp.join(package, '.mim', 'configs'), osp.join(osp.dirname(package), 'configs')
+    # the second is where a checkout has them
+    found = [path for path in (osp.join(folder, config) for folder in folders) if osp.isfile(path)]
+    if not found:
+        raise FileNotFoundError(f'{codebase} has no config {config}; they are in {folders[0]}')
+    return found[0]
 
 
 @contextlib.contextmanager

@@ -80,9 +80,7 @@ def test_segmenter(run_tool, masks_folder, tmp_path):
     out = run_tool('tools/train.py', SEGMENTER, *data, *SHORT)
     assert 'mIoU' in out
     checkpoint = tmp_path / 'work' / 'iter_2.pth'
-    out = run_tool(
-        'tools/test.py', SEGMENTER, checkpoint, '--out', 'maps', '--tta', *data, *SHORT
-    )
+    out = run_tool('tools/test.py', SEGMENTER, checkpoint, '--out', 'maps', '--tta', *data, *SHORT)
     assert 'mIoU' in out
     assert len(list((tmp_path / 'maps').glob('*.png'))) == 4
 

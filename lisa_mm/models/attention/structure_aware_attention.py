@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -250,6 +251,7 @@ class StructureAwareAttention(BaseModule):
                 f'{key}: tables of {_extent(table)} offsets carried over to {_extent(own)} '
                 f'(resolution={self.resolution!r}: {done})',
                 logger='current',
+                level=logging.DEBUG,  # the backbone says it once, of all its tables
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if self._reference is not None:

@@ -334,7 +334,7 @@ class LiSA(BaseModule):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict, *args: Any
     ) -> None:
-        """Load weights; say what is carried over to another size."""
+        """Load weights; say which tables are carried over to another extent."""
         version = local_metadata.get('version')
         if version is not None and version > self._version:
             print_log(
@@ -343,17 +343,18 @@ class LiSA(BaseModule):
                 logger='current',
                 level=logging.WARNING,
             )
-        shapes = {key: tuple(value.shape) for key, value in self.state_dict().items()}
-        resized = {
-            key: (tuple(state_dict[prefix + key].shape), shape)
-            for key, shape in shapes.items()
-            if prefix + key in state_dict and state_dict[prefix + key].shape != shape
-        }
-        if resized:
-            key, (old, new) = next(iter(resized.items()))
+        changes = [
+            f'{name}, {tuple(state_dict[prefix + name].shape)} to {tuple(parameter.shape)}'
+            for name, parameter in self.named_parameters()
+            if name.rpartition('.')[2].startswith('rpe_')
+            and prefix + name in state_dict
+            and state_dict[prefix + name].shape[:2] == parameter.shape[:2]
+            and state_dict[prefix + name].shape != parameter.shape
+        ]
+        if changes:
             print_log(
-                f'{len(resized)} tensors of {type(self).__name__} come in another size and are '
-                f'carried over where possible, the first: {key}, {old} to {new}',
+                f'{len(changes)} tables of position embeddings of {type(self).__name__} are '
+                f'carried over to another extent, the first: {changes[0]}',
                 logger='current',
             )
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)

@@ -1,11 +1,9 @@
 import copy
-import logging
 
 import pytest
 import reference
 import torch
 import torch.utils.checkpoint
-from mmengine.logging import MMLogger
 from torch._subclasses import FakeTensorMode
 
 from lisa_mm.models import StructureAwareAttention
@@ -114,22 +112,6 @@ def test_interpolate_is_exact_on_the_reference_grid():
 def test_interpolate_runs_on_any_grid(grid):
     module = StructureAwareAttention(8, 2, resolution='interpolate', reference_grid=7)
     assert module(torch.randn(1, 8, *grid)).shape == (1, 8, *grid)
-
-
-@pytest.fixture
-def log():
-    """Messages of MMEngine's current logger."""
-
-    class Handler(logging.Handler):
-        def emit(self, record):
-            messages.append(record.getMessage())
-
-    messages = []
-    logger = MMLogger.get_instance('test_tables')
-    handler = Handler()
-    logger.addHandler(handler)
-    yield messages
-    logger.removeHandler(handler)
 
 
 def test_loads_tables_of_another_extent_by_extending(log):

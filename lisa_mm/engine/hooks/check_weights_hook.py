@@ -1,0 +1,42 @@
+"""Seeing to it that a checkpoint has to do with the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from lisa_mm.registry import HOOKS
+from lisa_mm.utils.checkpoint import match_weights, state_dict_of
+
+
+@HOOKS.register_module()
+class CheckWeightsHook(Hook):
+    """Log how a checkpoint goes together with the model, and refuse one that does not.
+
+    MMEngine loads what fits and goes on. A model that is evaluated, or trained
+    further, with nothing loaded is a mistake.
+    """
+
+    # before hooks that change the names in the checkpoint, or take weights out of it
+    priority = 'VERY_HIGH'
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
+        """Compare the names of the weights with the model's.
+
+        Raises:
+            ValueError: If not one is the same.
+        """
+        model = runner.model
+        while hasattr(model, 'module'):  # distributed, or with test-time augmentation
+            model = model.module
+        weights = state_dict_of(checkpoint)
+        match = match_weights(model, weights)
+        if not match.loaded:
+            raise ValueError(
+                f'the checkpoint holds nothing for this {type(model).__name__}: none of its '
+                f'{len(weights)} tensors, such as {next(iter(weights), None)}, has the name of a '
+                'weight of it. Is it for another config?'
+            )
+        runner.logger.info(f'{type(model).__name__}: {match}')

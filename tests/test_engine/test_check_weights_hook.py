@@ -1,0 +1,25 @@
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from torch import nn
+
+from lisa_mm.engine import CheckWeightsHook
+
+
+def load(model, weights):
+    runner = SimpleNamespace(model=model, logger=MMLogger.get_current_instance())
+    CheckWeightsHook().after_load_checkpoint(runner, dict(state_dict=weights))
+
+
+def test_refuses_a_checkpoint_of_another_model():
+    with pytest.raises(ValueError, match='holds nothing for this Linear: none of its 1 tensors'):
+        load(nn.Linear(2, 2), {'backbone.weight': torch.zeros(2, 2)})
+
+
+def test_takes_one_that_fits_in_part(log):
+    wrapped = nn.Module()
+    wrapped.module = nn.Linear(2, 2)
+    load(wrapped, {'weight': torch.zeros(2, 2), 'other': torch.zeros(1)})
+    assert log == ['Linear: 1 tensors loaded (0 of them resized), 1 missing, 1 unexpected']
