@@ -6,7 +6,7 @@ from lisa_mm.utils.environment import check_foundation
 # the place to say that an installed package is too old.
 check_foundation()
 
-from .attention import StructureAwareAttention  # noqa: E402
+from .attention import SelfAttention, StructureAwareAttention  # noqa: E402
 from .backbones import LiSA  # noqa: E402
 
-__all__ = ['LiSA', 'StructureAwareAttention']
+__all__ = ['LiSA', 'SelfAttention', 'StructureAwareAttention']

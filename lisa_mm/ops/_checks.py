@@ -24,6 +24,17 @@ def check_count(name: str, value: object, minimum: int = 1) -> None:
         raise ValueError(f'{name} must be an integer of at least {minimum}, got {value!r}')
 
 
+def check_heads(embed_dims: object, num_heads: object) -> None:
+    """Raise ``ValueError`` unless the channels can be shared out among the heads."""
+    check_count('embed_dims', embed_dims)
+    check_count('num_heads', num_heads)
+    if embed_dims % num_heads:
+        raise ValueError(
+            f'embed_dims must be a multiple of num_heads, got embed_dims={embed_dims} '
+            f'and num_heads={num_heads}'
+        )
+
+
 def to_pair(name: str, value: object, minimum: int) -> tuple[int, int]:
     """Return a size (y, x) that is given as one integer or as two.
 

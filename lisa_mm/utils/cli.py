@@ -27,7 +27,7 @@ from mmengine.runner import Runner  # noqa: E402
 from lisa_mm.engine import CheckWeightsHook  # noqa: E402
 
 from .checkpoint import load_weights_only  # noqa: E402
-from .config import DATA_ROOT_VARIABLES, load_config  # noqa: E402
+from .config import DATA_ROOT_VARIABLES, load_config, use_image_folder  # noqa: E402
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -52,6 +52,12 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         f'says, or one of the environment variables {", ".join(DATA_ROOT_VARIABLES)}',
     )
     parser.add_argument(
+        '--image-folder',
+        metavar='DIR',
+        help='for classifiers: train and test on the images in DIR/train/CLASS/ and '
+        'DIR/val/CLASS/ instead of the data of the config',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -74,6 +80,8 @@ def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments of :func:`make_parser` describe."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options, args.data_root)
+    if args.image_folder is not None:
+        use_image_folder(cfg, args.image_folder)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

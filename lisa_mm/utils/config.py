@@ -12,6 +12,8 @@ from pathlib import Path
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
 
+from lisa_mm.datasets import folder_classes
+
 from .environment import CODEBASES, check_codebase
 
 # The environment variables that the data folders of configs/ are read from.
@@ -136,6 +138,50 @@ def set_data_root(cfg: Config, data_root: str) -> None:
                 for root in filter(None, old_roots):
                     if isinstance(value, str) and _is_inside(value, root):
                         evaluator[key] = osp.join(data_root, osp.relpath(value, root))
+
+
+def use_image_folder(cfg: Config, folder: str) -> None:
+    """Let a classifier train and test on images of one's own, a folder per class.
+
+    The number of classes of the head, of the preprocessor and of the batch
+    augmentations follows; pipelines and schedule stay.
+
+    Args:
+        cfg: The config, changed in place.
+        folder: Folder with the images in ``train/CLASS/`` and ``val/CLASS/``.
+
+    Raises:
+        FileNotFoundError: If it has no ``train`` and ``val``.
+        ValueError: If the config is not one of MMPretrain's, or there are no
+            classes.
+    """
+    if cfg.default_scope != 'mmpretrain':
+        raise ValueError(
+            f'--image-folder is for classifiers, and this is a config of {cfg.default_scope}'
+        )
+    classes = folder_classes(osp.join(folder, 'train'))
+    if set(folder_classes(osp.join(folder, 'val'))) - set(classes):
+        raise ValueError(f'{folder}/val must have no classes that {folder}/train does not have')
+    for split in ('train', 'val', 'test'):
+        loader = cfg.get(f'{split}_dataloader')
+        for dataset in iter_datasets(loader):
+            pipeline = dataset.pipeline
+            dataset.clear()
+            dataset.update(
+                type='CustomDataset',
+                data_root=folder,
+                data_prefix='train' if split == 'train' else 'val',
+                classes=list(classes),
+                pipeline=pipeline,
+            )
+        for evaluator in _as_list(cfg.get(f'{split}_evaluator')):
+            if 'topk' in evaluator:
+                evaluator.topk = tuple(k for k in evaluator.topk if k < len(classes)) or (1,)
+    parts = cfg.get('data_preprocessor'), cfg.model.get('data_preprocessor'), cfg.model.head
+    augments = (cfg.model.get('train_cfg') or {}).get('augments') or []
+    for part in (*parts, *_as_list(augments)):
+        if part and 'num_classes' in part:
+            part.num_classes = len(classes)
 
 
 def check_data(cfg: Config, splits: tuple[str, ...]) -> None:

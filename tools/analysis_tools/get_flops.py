@@ -1,4 +1,4 @@
-"""Count the multiply-adds, parameters and activations of any model of the codebases, without data."""
+"""Count the multiply-adds, parameters and activations of a model of any codebase, without data."""
 
 import argparse
 import json

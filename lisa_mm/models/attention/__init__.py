@@ -4,6 +4,7 @@
 (B, C, H, W) to (B, C, H, W) for any grid (H, W).
 """
 
+from .self_attention import SelfAttention
 from .structure_aware_attention import StructureAwareAttention
 
-__all__ = ['StructureAwareAttention']
+__all__ = ['SelfAttention', 'StructureAwareAttention']

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lisa_mm.models.layers import init_layer
 from lisa_mm.ops import extend_table, interpolate_table, structure_aware_attention
 from lisa_mm.ops._cache import PreparedTables
-from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_count, check_option, to_pair
+from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_count, check_heads, check_option, to_pair
 from lisa_mm.ops._choice import choose_impl
 from lisa_mm.ops._dense import DenseCorrelation
 from lisa_mm.ops._fourier import FourierCorrelation
@@ -94,14 +94,8 @@ class StructureAwareAttention(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        check_count('embed_dims', embed_dims)
-        check_count('num_heads', num_heads)
+        check_heads(embed_dims, num_heads)
         check_count('num_patterns', num_patterns)
-        if embed_dims % num_heads:
-            raise ValueError(
-                f'embed_dims must be a multiple of num_heads, got embed_dims={embed_dims} '
-                f'and num_heads={num_heads}'
-            )
         check_option('boundary', boundary, BOUNDARIES)
         check_option('resolution', resolution, RESOLUTIONS)
         check_option('impl', impl, IMPLS)
