@@ -18,10 +18,11 @@ class GroupNorm1(nn.GroupNorm):
 
     Args:
         channels: Channels of the map.
+        eps: Added to the variance. Defaults to 1e-5.
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(1, channels)
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__(1, channels, eps)
 
 
 class LayerNorm2d(nn.LayerNorm):

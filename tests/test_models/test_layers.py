@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lisa_mm.models.layers import DropPath, GroupNorm1
+from lisa_mm.models.layers import DropPath, GroupNorm1, LayerNorm2d, LayerScale, build_norm
 
 
 def test_group_norm_is_over_channels_and_positions():
@@ -14,6 +14,29 @@ def test_group_norm_is_over_channels_and_positions():
     expected = (x - mean) / (var + norm.eps).sqrt()
     expected = expected * norm.weight.view(-1, 1, 1) + norm.bias.view(-1, 1, 1)
     torch.testing.assert_close(norm(x), expected)
+
+
+def test_layer_norm_is_over_channels():
+    norm = LayerNorm2d(6)
+    torch.nn.init.normal_(norm.weight)
+    x = torch.randn(2, 6, 3, 5)
+    mean, var = x.mean(1, keepdim=True), x.var(1, keepdim=True, unbiased=False)
+    expected = (x - mean) / (var + norm.eps).sqrt() * norm.weight.view(-1, 1, 1)
+    torch.testing.assert_close(norm(x), expected)
+
+
+def test_build_norm():
+    assert isinstance(build_norm(dict(type='SyncBN'), 4), torch.nn.SyncBatchNorm)
+    assert build_norm(dict(type='LN2d', eps=1e-3), 4).eps == 1e-3
+    with pytest.raises(ValueError, match="'type' out of 'GN1', 'LN2d', 'BN', 'SyncBN', got {}"):
+        build_norm({}, 4)
+
+
+def test_layer_scale_is_a_factor_per_channel():
+    scale = LayerScale(3, 0.5)
+    torch.testing.assert_close(scale(torch.ones(2, 3, 4, 5)), torch.full((2, 3, 4, 5), 0.5))
+    scale.weight.data[1] = 2
+    assert (scale(torch.ones(2, 3, 4, 5))[:, 1] == 2).all()
 
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean():

@@ -31,4 +31,4 @@ def test_bad_input(run_tool):
     out = run_tool(script, 'results.txt', fails=True)
     assert out.strip() == 'the results go into a .json file, got results.txt'
     out = run_tool(script, 'results.json', '--grids', '56', fails=True)
-    assert "a grid is written like 56x56, got '56'" in out
+    assert "a size is written like 56x56, got '56'" in out

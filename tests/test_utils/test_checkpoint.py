@@ -70,7 +70,8 @@ def test_refuses_to_run_code(tmp_path, content, capsys):
 
 def test_a_truncated_file(tmp_path):
     path = save(tmp_path, dict(state_dict=dict(weight=torch.zeros(1000))))
-    content = open(path, 'rb').read()
+    with open(path, 'rb') as file:
+        content = file.read()
     for length in (0, 10, len(content) // 2, len(content) - 10):
         with open(path, 'wb') as file:
             file.write(content[:length])

@@ -15,6 +15,7 @@ from lisa_mm.utils.config import (
     load_config,
     set_checkpoint,
     set_data_root,
+    use_image_folder,
 )
 
 
@@ -220,3 +221,72 @@ def test_checkpoint(detector, tmp_path):
     (tmp_path / 'a.pth').touch()
     set_checkpoint(detector, str(tmp_path / 'a.pth'))
     assert detector.load_from == str(tmp_path / 'a.pth')
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    for split in ('train', 'val'):
+        for name in ('rose', 'daisy', 'tulip'):
+            (tmp_path / split / name).mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
+def classifier():
+    dataset = dict(type='ImageNet', data_root='data/imagenet', split='train', pipeline=['a', 'b'])
+    loader = dict(batch_size=2, dataset=dataset)
+    return Config(
+        dict(
+            default_scope='mmpretrain',
+            data_preprocessor=dict(num_classes=1000, mean=[0, 0, 0]),
+            model=dict(
+                head=dict(type='LinearClsHead', num_classes=1000),
+                train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8, num_classes=1000)]),
+            ),
+            train_dataloader=loader,
+            val_dataloader=loader,
+            test_dataloader=loader,
+            val_evaluator=dict(type='Accuracy', topk=(1, 5)),
+            test_evaluator=dict(type='Accuracy', topk=(1, 2)),
+        )
+    )
+
+
+def test_use_image_folder(classifier, image_folder):
+    use_image_folder(classifier, str(image_folder))
+    for split in ('train', 'val', 'test'):
+        assert classifier[f'{split}_dataloader'].dataset == dict(
+            type='CustomDataset',
+            data_root=str(image_folder),
+            data_prefix='train' if split == 'train' else 'val',
+            classes=['daisy', 'rose', 'tulip'],
+            pipeline=['a', 'b'],
+        )
+        assert classifier[f'{split}_dataloader'].batch_size == 2
+    assert classifier.data_preprocessor.num_classes == 3
+    assert classifier.model.head.num_classes == 3
+    assert classifier.model.train_cfg.augments[0].num_classes == 3
+    assert classifier.val_evaluator.topk == (1,)
+    assert classifier.test_evaluator.topk == (1, 2)
+
+
+def test_use_image_folder_refuses(classifier, detector, image_folder):
+    with pytest.raises(ValueError, match='--image-folder is for classifiers, .* config of mmdet'):
+        use_image_folder(detector, str(image_folder))
+    (image_folder / 'val' / 'aster').mkdir()
+    with pytest.raises(ValueError, match='val must have no classes that .*train does not have'):
+        use_image_folder(classifier, str(image_folder))
+    with pytest.raises(FileNotFoundError, match='there is no folder .*nowhere'):
+        use_image_folder(classifier, str(image_folder / 'nowhere'))
+
+
+def test_configs_of_the_codebases():
+    cfg = load_config('mmpretrain::resnet/resnet18_8xb32_in1k.py')
+    assert cfg.model.backbone.depth == 18
+    assert (
+        load_config('mmseg::fcn/fcn_r50-d8_4xb4-20k_voc12aug-512x512.py').default_scope == 'mmseg'
+    )
+    with pytest.raises(FileNotFoundError, match='mmdet has no config nothing.py; they are in '):
+        load_config('mmdet::nothing.py')
+    with pytest.raises(ValueError, match='starts with one of mmdet, mmseg, mmpretrain and ::, got'):
+        load_config('timm::resnet.py')

@@ -5,10 +5,7 @@ measured again. RESULTS.csv and RESULTS.png are made from it.
 """
 
 import argparse
-import csv
-import json
 import math
-import platform
 import statistics
 import sys
 from pathlib import Path
@@ -19,6 +16,13 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 
 from lisa_mm.analysis import interleaved_times, peak_memory
+from lisa_mm.analysis.benchmark import (
+    add_results,
+    describe_environment,
+    parse_size,
+    read_results,
+    write_csv,
+)
 from lisa_mm.ops import structure_aware_attention
 from lisa_mm.ops._choice import count_work
 from lisa_mm.ops._operators import attend, prepare_table
@@ -30,23 +34,15 @@ HEADS = ((2, 32, 4), (8, 8, 1), (4, 16, 2), (16, 16, 2))
 SMALL_GRIDS = ((4, 4), (7, 7), (10, 10), (14, 14), (17, 24), (28, 28))
 
 
-def read_grid(text):
-    try:
-        height, width = map(int, text.split('x'))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f'a grid is written like 56x56, got {text!r}') from None
-    return height, width
-
-
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('results', type=Path, nargs='?', help='RESULTS.json, added to if it exists')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument(
         '--grids',
-        type=read_grid,
+        type=parse_size,
         nargs='+',
-        default=[read_grid(grid) for grid in GRIDS.split()],
+        default=[parse_size(grid) for grid in GRIDS.split()],
         metavar='HxW',
         help=f'{GRIDS} by default',
     )
@@ -209,22 +205,13 @@ def measure(args, batch, grid, direction):
         ]
 
 
-def describe_environment(device):
-    if torch.device(device).type == 'cuda':
-        return dict(device=torch.cuda.get_device_name(device), torch=torch.__version__)
-    return dict(
-        device=f'{platform.machine()} CPU, {torch.get_num_threads()} threads',
-        torch=torch.__version__,
-    )
-
-
 def settings_of(args):
     names = 'channels', 'heads', 'patterns', 'radius', 'boundary'
     return {name: getattr(args, name) for name in names}
 
 
 def run(args):
-    rows = json.loads(args.results.read_text()) if args.results.exists() else []
+    rows = read_results(args.results)
     setting = {**describe_environment(args.device), **settings_of(args)}
     jobs = [
         (batch, grid, direction)
@@ -237,9 +224,8 @@ def run(args):
         if any(job.items() <= row.items() for row in rows):
             continue
         print(f'{done + 1}/{len(jobs)} batch {batch}, {grid[0]}x{grid[1]}, {direction}', flush=True)
-        rows += [{**job, **row} for row in measure(args, batch, grid, direction)]
-        text = ',\n'.join(json.dumps(row) for row in rows)
-        args.results.write_text(f'[\n{text}\n]\n')
+        found = measure(args, batch, grid, direction)
+        rows = add_results(args.results, [{**job, **row} for row in found])
     return [row for row in rows if setting.items() <= row.items()], rows
 
 
@@ -381,10 +367,7 @@ def main():
         sys.exit(f'the results go into a .json file, got {args.results}')
     own, rows = run(args)
     print_tables(own)
-    with open(args.results.with_suffix('.csv'), 'w', newline='') as file:
-        writer = csv.DictWriter(file, rows[0])
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(args.results.with_suffix('.csv'), rows)
     plot(own, args.results.with_suffix('.png'))
 
 

@@ -6,7 +6,6 @@ means and spreads is made from it.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch.nn.functional as F
 from mmengine.config import Config
 
+from lisa_mm.analysis.benchmark import add_results, read_results
 from lisa_mm.models import StructureAwareAttention
 from lisa_mm.ops import apply_patterns, structural_patterns
 from lisa_mm.registry import MODELS
@@ -114,10 +114,6 @@ def train(args, change, seed):
     )
 
 
-def read_results(path):
-    return json.loads(path.read_text()) if path.exists() else []
-
-
 def print_table(rows):
     """Print Markdown: mean and spread over the seeds, best variant first."""
     found = {}
@@ -157,9 +153,7 @@ def main():
         began = time.monotonic()
         with one_line_errors():
             row = train(args, variants[name], seed)
-        rows = [*read_results(args.results), {**job, **row}]
-        text = ',\n'.join(json.dumps(row) for row in rows)
-        args.results.write_text(f'[\n{text}\n]\n')
+        add_results(args.results, [{**job, **row}])
         seconds = time.monotonic() - began
         print(f'{i + 1}/{len(jobs)} {name}, seed {seed}: {row["accuracy"]:.1f} ({seconds:.0f} s)')
     print_table(read_results(args.results))

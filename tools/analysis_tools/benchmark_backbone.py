@@ -1,0 +1,231 @@
+"""Images per second and memory of LiSA backbones and their peers, on synthetic images.
+
+Every measurement goes into RESULTS.json at once; what is there already is not
+measured again. RESULTS.csv and RESULTS.png are made from it.
+"""
+
+import argparse
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+from mmengine.registry import MODELS
+
+from lisa_mm.analysis import count_complexity, interleaved_times, peak_memory
+from lisa_mm.analysis.benchmark import (
+    add_results,
+    describe_environment,
+    parse_size,
+    read_results,
+    write_csv,
+)
+from lisa_mm.utils.cli import one_line_errors
+from lisa_mm.utils.environment import check_codebase
+from lisa_mm.visualization.instances import COLORS
+
+ALL_STAGES = (0, 1, 2, 3)
+BACKBONES = {
+    'LiSA-tiny': dict(type='lisa_mm.LiSA', arch='tiny'),
+    'LiSA-small': dict(type='lisa_mm.LiSA', arch='small'),
+    'LiSA-base': dict(type='lisa_mm.LiSA', arch='base'),
+    'LiSA-large': dict(type='lisa_mm.LiSA', arch='large'),
+    'Swin-T': dict(type='mmdet.SwinTransformer'),
+    'Swin-S': dict(type='mmdet.SwinTransformer', depths=(2, 2, 18, 2)),
+    'ConvNeXt-T': dict(
+        type='mmpretrain.ConvNeXt',
+        arch='tiny',
+        out_indices=ALL_STAGES,
+        gap_before_final_norm=False,
+    ),
+    'PVTv2-B2': dict(
+        type='mmdet.PyramidVisionTransformerV2', embed_dims=64, num_layers=(3, 4, 6, 3)
+    ),
+    'HorNet-T-GF': dict(type='mmpretrain.HorNet', arch='tiny-gf', out_indices=ALL_STAGES),
+}
+SMALL = ('LiSA-tiny', 'LiSA-small', 'Swin-T', 'Swin-S', 'ConvNeXt-T', 'PVTv2-B2', 'HorNet-T-GF')
+BASELINE = 'Swin-T'
+SIZES = '224x224 512x512 800x1333'
+VARIANTS = ('plain', 'autocast', 'channels_last', 'compile')
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('results', type=Path, help='RESULTS.json, added to if it exists')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument(
+        '--backbones',
+        nargs='+',
+        choices=BACKBONES,
+        default=SMALL,
+        metavar='NAME',
+        help=f'of {", ".join(BACKBONES)}; by default {", ".join(SMALL)}',
+    )
+    parser.add_argument(
+        '--sizes',
+        type=parse_size,
+        nargs='+',
+        default=[parse_size(size) for size in SIZES.split()],
+        metavar='HxW',
+        help=f'{SIZES} by default',
+    )
+    parser.add_argument('--batch', type=int, default=1, help='images at a time; 1 by default')
+    parser.add_argument(
+        '--variants',
+        nargs='+',
+        choices=VARIANTS,
+        default=['plain'],
+        help='plain (float32), autocast (bfloat16), channels_last, compile; plain by default',
+    )
+    parser.add_argument('--repeats', type=int, default=5, help='5 by default')
+    parser.add_argument(
+        '--budget',
+        type=float,
+        default=30,
+        help='seconds after which a backbone is not repeated; 30 by default',
+    )
+    return parser.parse_args()
+
+
+def prepare(model, images, mode, variant):
+    """Return a function that runs a backbone once, on images or a whole step of training."""
+    model.train(mode == 'training step')
+    if variant == 'channels_last':
+        model = model.to(memory_format=torch.channels_last)
+        images = images.to(memory_format=torch.channels_last)
+    run = torch.compile(model) if variant == 'compile' else model
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+
+    def forward():
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=variant == 'autocast'):
+            return run(images)
+
+    def inference():
+        with torch.no_grad():
+            return forward()
+
+    def training_step():
+        optimizer.zero_grad()
+        sum(feature.float().mean() for feature in forward()).backward()
+        optimizer.step()
+
+    return inference if mode == 'inference' else training_step
+
+
+def measure(args, size, mode, variant, names):
+    """Return one row per backbone, all measured in turn."""
+    torch.manual_seed(0)
+    images = torch.randn(args.batch, 3, *size, device=args.device)
+    functions, rows = {}, {}
+    for name in names:
+        model = MODELS.build(dict(BACKBONES[name])).to(args.device)
+        model.eval()
+        parts = count_complexity(model, lambda model=model: model(images[:1]))
+        rows[name] = dict(
+            name=name, parameters=parts[-1].parameters, multiply_adds=parts[-1].multiply_adds
+        )
+        functions[name] = prepare(model, images, mode, variant)
+    times = interleaved_times(functions, args.device, args.repeats, args.budget)
+    for name, row in rows.items():
+        seconds = statistics.median(times[name])
+        row.update(
+            images_per_second=args.batch / seconds,
+            seconds=seconds,
+            spread=[min(times[name]), max(times[name])],
+            peak_bytes=peak_memory(functions[name], args.device),
+        )
+    return list(rows.values())
+
+
+def print_tables(rows):
+    """Print Markdown, a table for each size, mode and variant."""
+    kinds = list(dict.fromkeys((*row['size'], row['mode'], row['variant']) for row in rows))
+    for height, width, mode, variant in kinds:
+        chosen = [
+            row
+            for row in rows
+            if (*row['size'], row['mode'], row['variant']) == (height, width, mode, variant)
+        ]
+        base = next((row for row in chosen if row['name'] == BASELINE), None)
+        print(f'\n{height}x{width}, {mode}, {variant}, batch {chosen[0]["batch"]}\n')
+        print(f'| | parameters | multiply-adds | images/s | to {BASELINE} | peak memory |')
+        print('|---|---|---|---|---|---|')
+        for row in chosen:
+            ratio = f'{base["seconds"] / row["seconds"]:.2f}' if base else ''
+            print(
+                f'| {row["name"]} | {row["parameters"] / 1e6:.1f} M '
+                f'| {row["multiply_adds"] / 1e9:.1f} G | {row["images_per_second"]:.3g} | {ratio} '
+                f'| {row["peak_bytes"] / 2**20:.0f} MiB |'
+            )
+
+
+def plot(rows, path):
+    """Draw speed against multiply-adds, a panel for each size and mode of the first variant."""
+    rows = [row for row in rows if row['variant'] == rows[0]['variant']]
+    kinds = list(dict.fromkeys((*row['size'], row['mode']) for row in rows))
+    columns = len({kind[2] for kind in kinds})
+    lines = -(-len(kinds) // columns)
+    figure = Figure(figsize=(5.4 * columns, 3.6 * lines), layout='constrained')
+    names = list(dict.fromkeys(row['name'] for row in rows))
+    panels = figure.subplots(lines, columns, squeeze=False).flat
+    for axes, (height, width, mode) in zip(panels, kinds):
+        for i, name in enumerate(names):
+            points = [
+                (row['multiply_adds'] / 1e9, row['images_per_second'])
+                for row in rows
+                if (*row['size'], row['mode'], row['name']) == (height, width, mode, name)
+            ]
+            if points:
+                axes.scatter(
+                    *zip(*points), color=COLORS[i % len(COLORS)], marker='osD^vPX*h'[i % 9]
+                )
+                axes.annotate(
+                    name, points[0], xytext=(5, 3), textcoords='offset points', fontsize=8
+                )
+        axes.set(title=f'{height}x{width}, {mode}', xlabel='G multiply-adds', ylabel='images/s')
+        axes.margins(0.15)
+        axes.grid(alpha=0.3)
+    figure.suptitle(f'{rows[0]["device"]}, batch {rows[0]["batch"]}, {rows[0]["variant"]}')
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    args = parse_args()
+    if args.results.suffix != '.json':
+        sys.exit(f'the results go into a .json file, got {args.results}')
+    with one_line_errors():
+        for name in args.backbones:
+            scope = BACKBONES[name]['type'].split('.')[0]
+            if scope != 'lisa_mm':
+                check_codebase(scope)
+    setting = dict(describe_environment(args.device), batch=args.batch)
+    jobs = [
+        (size, mode, variant)
+        for variant in args.variants
+        for size in args.sizes
+        for mode in ('inference', 'training step')
+    ]
+    rows = read_results(args.results)
+    for done, (size, mode, variant) in enumerate(jobs):
+        job = dict(setting, size=list(size), mode=mode, variant=variant)
+        there = {row['name'] for row in rows if job.items() <= row.items()}
+        if set(args.backbones) <= there:
+            continue
+        # measured anew together, if one is missing: ratios are for one run
+        if there:
+            sys.exit(
+                f'{args.results} has {sorted(there)} at {size[0]}x{size[1]} already, without the '
+                'others: ratios are for backbones measured together. Use another file'
+            )
+        print(f'{done + 1}/{len(jobs)} {size[0]}x{size[1]}, {mode}, {variant}', flush=True)
+        found = measure(args, size, mode, variant, args.backbones)
+        rows = add_results(args.results, [{**job, **row} for row in found])
+    own = [row for row in rows if setting.items() <= row.items()]
+    print_tables(own)
+    write_csv(args.results.with_suffix('.csv'), rows)
+    plot(own, args.results.with_suffix('.png'))
+
+
+if __name__ == '__main__':
+    main()
