@@ -122,33 +122,51 @@ class Match:
     """How weights and a module go together: numbers of tensors, by their names.
 
     Args:
-        loaded: In both.
-        resized: Of these, those of another shape in the weights.
+        loaded: In both, of the same shape or resized.
+        resized: Of these, tables of position embeddings of another extent.
         missing: In the module only: they stay as they are.
         unexpected: In the weights only: they are left out.
+        misfits: In both, of shapes that do not fit.
     """
 
     loaded: int
     resized: int
     missing: int
     unexpected: int
+    misfits: int
 
     def __str__(self) -> str:
-        return (
+        line = (
             f'{self.loaded} tensors loaded ({self.resized} of them resized), '
             f'{self.missing} missing, {self.unexpected} unexpected'
         )
+        return line + (f', {self.misfits} of another shape' if self.misfits else '')
+
+
+def is_resizable(name: str, old: Tensor, new: Tensor) -> bool:
+    """Whether a tensor is a table that the attention carries over to another extent.
+
+    Args:
+        name: Its name; tables of position embeddings are called ``rpe_...``.
+        old: The tensor, (G, P, 2*ry+1, 2*rx+1).
+        new: What it would be loaded into.
+    """
+    is_table = name.rpartition('.')[2].startswith('rpe_')
+    return is_table and old.shape[:2] == new.shape[:2] and old.shape != new.shape
 
 
 def match_weights(module: nn.Module, weights: dict[str, Tensor]) -> Match:
     """Compare the names and shapes of weights with those of a module."""
     own = module.state_dict()
     common = own.keys() & weights.keys()
+    same = sum(own[name].shape == weights[name].shape for name in common)
+    resized = sum(is_resizable(name, weights[name], own[name]) for name in common)
     return Match(
-        loaded=len(common),
-        resized=sum(own[name].shape != weights[name].shape for name in common),
+        loaded=same + resized,
+        resized=resized,
         missing=len(own.keys() - common),
         unexpected=len(weights.keys() - common),
+        misfits=len(common) - same - resized,
     )
 
 
@@ -175,7 +193,7 @@ def load_weights(module: nn.Module, filename: str, prefix: str = '') -> Match:
     checkpoint = load_checkpoint(filename)
     weights = state_dict_of(checkpoint, prefix)
     match = match_weights(module, weights)
-    if not match.loaded:
+    if not match.loaded and not match.misfits:
         every = state_dict_of(checkpoint)
         parts = list(dict.fromkeys(name.split('.')[0] + '.' for name in every))
         raise ValueError(

@@ -14,8 +14,12 @@ def load(model, weights):
 
 
 def test_refuses_a_checkpoint_of_another_model():
-    with pytest.raises(ValueError, match='holds nothing for this Linear: none of its 1 tensors'):
+    with pytest.raises(
+        ValueError, match='not for this Linear: 0 tensors loaded .* is backbone.weight'
+    ):
         load(nn.Linear(2, 2), {'backbone.weight': torch.zeros(2, 2)})
+    with pytest.raises(ValueError, match='not for this Linear: .* 1 of another shape.* is weight'):
+        load(nn.Linear(2, 2), {'weight': torch.zeros(3, 3)})
 
 
 def test_takes_one_that_fits_in_part(log):

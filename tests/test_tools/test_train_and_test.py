@@ -7,7 +7,11 @@ import mmdet
 import mmpretrain
 import mmseg
 import pytest
+import torch
 from PIL import Image
+
+from lisa_mm.models import LiSA
+from lisa_mm.utils.checkpoint import load_checkpoint
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 DETECTOR = CONFIGS / 'mask_rcnn_lisa_s_coco.py'
@@ -138,15 +142,39 @@ param_scheduler = []
     return config
 
 
-def test_classifier(run_tool, classifier, tmp_path):
-    out = run_tool('tools/train.py', classifier, '--work-dir', 'work')
+def test_classifier(run_tool, class_folders, tmp_path):
+    args = ['--work-dir', 'work', '--image-folder', class_folders]
+    options = [
+        '--cfg-options',
+        *IN_PROCESS,
+        'train_cfg.max_epochs=1',
+        'train_dataloader.batch_size=4',
+        # a schedule of 300 epochs does not fit into one
+        'param_scheduler.0.end=1',
+        'param_scheduler.1.begin=0',
+    ]
+    config = CONFIGS / 'lisa_t_imagenet.py'
+    out = run_tool('tools/train.py', config, *args, *options)
     assert 'accuracy/top1' in out
-    checkpoint = tmp_path / 'work' / 'epoch_1.pth'
+    checkpoint = str(tmp_path / 'work' / 'epoch_1.pth')
     out = run_tool(
-        'tools/test.py', classifier, checkpoint, '--work-dir', 'work', '--tta', '--out', 'found.pkl'
+        'tools/test.py', config, checkpoint, '--tta', '--out', 'found.pkl', *args, *options
     )
     assert 'accuracy/top1' in out
     assert (tmp_path / 'found.pkl').is_file()
+    # of the exponential moving average, which MMEngine puts into the place of the weights
+    assert 'tensors loaded (0 of them resized), 0 missing, 0 unexpected' in out
+
+    # its backbone starts a detector, its whole is no detector
+    init_cfg = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
+    backbone = LiSA('tiny', init_cfg=init_cfg)
+    backbone.init_weights()
+    weights = load_checkpoint(checkpoint)['state_dict']
+    for name in ('stages.3.0.attention.rpe_encoder', 'norm3.weight'):
+        torch.testing.assert_close(backbone.state_dict()[name], weights[f'backbone.{name}'])
+    config = CONFIGS / 'lisa_mini_custom.py'
+    out = run_tool('tools/test.py', config, checkpoint, '--data-root', class_folders, fails=True)
+    assert 'ValueError: the checkpoint is not for this ImageClassifier' in out
 
 
 def test_classifier_on_folders_of_its_own(run_tool, class_folders):

@@ -122,9 +122,19 @@ def test_state_dict_of_a_part():
 
 
 def test_match_weights():
-    weights = dict(weight=torch.zeros(3, 2), other=torch.zeros(1))
-    match = match_weights(nn.Linear(2, 2), weights)
-    assert (match.loaded, match.resized, match.missing, match.unexpected) == (1, 1, 1, 1)
+    module = nn.Module()
+    for name in ('same', 'rpe_encoder', 'rpe_decoder', 'misfit', 'missing'):
+        module.register_parameter(name, nn.Parameter(torch.zeros(2, 1, 5, 5)))
+    weights = dict(
+        same=torch.zeros(2, 1, 5, 5),
+        rpe_encoder=torch.zeros(2, 1, 7, 3),
+        rpe_decoder=torch.zeros(3, 1, 5, 5),
+        misfit=torch.zeros(2, 1, 7, 3),
+        other=torch.zeros(1),
+    )
+    match = match_weights(module, weights)
+    assert (match.loaded, match.resized, match.missing, match.unexpected) == (2, 1, 1, 1)
+    assert str(match).endswith('1 missing, 1 unexpected, 2 of another shape')
 
 
 def test_load_weights_says_what_it_did(tmp_path, log):

@@ -26,17 +26,17 @@ class CheckWeightsHook(Hook):
         """Compare the names of the weights with the model's.
 
         Raises:
-            ValueError: If not one is the same.
+            ValueError: If nothing fits, or less than what does not.
         """
         model = runner.model
         while hasattr(model, 'module'):  # distributed, or with test-time augmentation
             model = model.module
         weights = state_dict_of(checkpoint)
         match = match_weights(model, weights)
-        if not match.loaded:
+        # a few misfits are as they should be: the classes of another data set
+        if match.loaded <= match.misfits:
             raise ValueError(
-                f'the checkpoint holds nothing for this {type(model).__name__}: none of its '
-                f'{len(weights)} tensors, such as {next(iter(weights), None)}, has the name of a '
-                'weight of it. Is it for another config?'
+                f'the checkpoint is not for this {type(model).__name__}: {match}. Its first tensor '
+                f'is {next(iter(weights), None)}. Is it for another config?'
             )
         runner.logger.info(f'{type(model).__name__}: {match}')

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from lisa_mm.models.layers import MLP, DropPath, LayerScale, build_norm, init_layer
 from lisa_mm.ops._checks import check_count, to_pair
 from lisa_mm.registry import MODELS
-from lisa_mm.utils.checkpoint import load_weights
+from lisa_mm.utils.checkpoint import is_resizable, load_weights
 
 STRIDES = (4, 8, 16, 32)
 
@@ -362,10 +362,8 @@ class LiSA(BaseModule):
         changes = [
             f'{name}, {tuple(state_dict[prefix + name].shape)} to {tuple(parameter.shape)}'
             for name, parameter in self.named_parameters()
-            if name.rpartition('.')[2].startswith('rpe_')
-            and prefix + name in state_dict
-            and state_dict[prefix + name].shape[:2] == parameter.shape[:2]
-            and state_dict[prefix + name].shape != parameter.shape
+            if prefix + name in state_dict
+            and is_resizable(name, state_dict[prefix + name], parameter)
         ]
         if changes:
             print_log(
