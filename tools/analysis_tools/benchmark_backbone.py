@@ -177,15 +177,12 @@ def plot(rows, path):
                 if (*row['size'], row['mode'], row['name']) == (height, width, mode, name)
             ]
             if points:
-                axes.scatter(
-                    *zip(*points), color=COLORS[i % len(COLORS)], marker='osD^vPX*h'[i % 9]
-                )
-                axes.annotate(
-                    name, points[0], xytext=(5, 3), textcoords='offset points', fontsize=8
-                )
+                color, marker = COLORS[i % len(COLORS)], 'osD^vPX*h'[i % 9]
+                axes.scatter(*zip(*points), s=60, color=color, marker=marker, label=name)
         axes.set(title=f'{height}x{width}, {mode}', xlabel='G multiply-adds', ylabel='images/s')
-        axes.margins(0.15)
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.grid(alpha=0.3)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc='outside right upper')
     figure.suptitle(f'{rows[0]["device"]}, batch {rows[0]["batch"]}, {rows[0]["variant"]}')
     figure.savefig(path, dpi=110)
 
