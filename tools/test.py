@@ -1,5 +1,6 @@
 """Test a model: mAP of a detector, mIoU of a segmenter, accuracy of a classifier."""
 
+from lisa_mm.utils.checkpoint import CheckpointError
 from lisa_mm.utils.cli import build_runner, make_parser, one_line_errors, read_config
 from lisa_mm.utils.config import (
     check_data,
@@ -40,7 +41,10 @@ def main():
             enable_tta(cfg)
         if args.out:
             enable_dump(cfg, args.out)
-        build_runner(cfg).test()
+        runner = build_runner(cfg)
+    # the weights are read in the course of it
+    with one_line_errors(CheckpointError, FileNotFoundError):
+        runner.test()
 
 
 if __name__ == '__main__':

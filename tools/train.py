@@ -1,5 +1,6 @@
 """Train a model: a detector, a segmenter or a classifier, whatever the config describes."""
 
+from lisa_mm.utils.checkpoint import CheckpointError
 from lisa_mm.utils.cli import build_runner, make_parser, one_line_errors, read_config
 from lisa_mm.utils.config import check_data, enable_amp, enable_auto_scale_lr, set_checkpoint
 
@@ -36,7 +37,10 @@ def main():
             cfg.load_from = None
             if args.resume != 'auto':
                 set_checkpoint(cfg, args.resume)
-        build_runner(cfg).train()
+        runner = build_runner(cfg)
+    # the weights are read in the course of it
+    with one_line_errors(CheckpointError, FileNotFoundError):
+        runner.train()
 
 
 if __name__ == '__main__':

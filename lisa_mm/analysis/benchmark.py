@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def read_results(path: str | Path) -> list[dict]:
@@ -30,12 +36,27 @@ def add_results(path: str | Path, rows: Sequence[dict]) -> list[dict]:
         rows: The rows to add.
     """
     path = Path(path)
-    every = [*read_results(path), *rows]
-    text = ',\n'.join(json.dumps(row) for row in every)
-    partial = path.with_name(f'{path.name}.{os.getpid()}')
-    partial.write_text(f'[\n{text}\n]\n')
-    partial.replace(path)
+    with _locked(path.parent):
+        every = [*read_results(path), *rows]
+        text = ',\n'.join(json.dumps(row) for row in every)
+        partial = path.with_name(f'{path.name}.{os.getpid()}')
+        partial.write_text(f'[\n{text}\n]\n')
+        partial.replace(path)
     return every
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time pass, where the system has such locks."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_csv(path: str | Path, rows: Sequence[dict]) -> None:

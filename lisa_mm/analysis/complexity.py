@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -91,7 +92,7 @@ def count_complexity(model: nn.Module, run: Callable[[], Any]) -> list[Complexit
             parameter.requires_grad_(False)
         # With gradients on, and nothing that wants one: the operators are called as such then,
         # and nothing is kept for a backward pass.
-        with torch.enable_grad(), _Counter(record):
+        with torch.enable_grad(), _Counter(record), _no_fast_path():
             run()
     finally:
         for parameter in wanted:
@@ -108,7 +109,6 @@ def operator_multiply_adds(
     boundary: str,
     impl: str = 'auto',
     device: torch.device | str = 'cpu',
-    halves: int = 1,
 ) -> float:
     """Count the multiply-adds of structure-aware attention.
 
@@ -129,7 +129,6 @@ def operator_multiply_adds(
         impl: ``'dense'``, ``'fft'`` or ``'auto'``, as it decides for the
             device. Defaults to ``'auto'``.
         device: Defaults to ``'cpu'``.
-        halves: How many of the two. Defaults to 1.
 
     Example:
         >>> from lisa_mm.analysis import operator_multiply_adds
@@ -139,10 +138,18 @@ def operator_multiply_adds(
     samples, heads, channels, height, width = maps
     patterns, tokens = table[1], height * width
     if choose_impl(impl, maps, table, boundary, torch.device(device)) == 'dense':
-        return halves * samples * tokens**2 * heads * (channels + patterns)
-    points = math.prod(fft_size((height, width), (table[2] // 2, table[3] // 2), boundary))
-    each = (1 + patterns) * _real_transform(points, 1) + 2 * patterns * points + patterns * tokens
-    return halves * samples * heads * channels * each
+        return samples * tokens**2 * heads * (channels + patterns)
+    correlations = _correlations(maps, table, boundary)
+    return correlations + samples * heads * channels * patterns * tokens
+
+
+def _correlations(maps: tuple[int, ...], table: tuple[int, ...], boundary: str) -> float:
+    """Count the transforms and products of spectra, of all maps with all patterns."""
+    patterns = table[1]
+    points = math.prod(fft_size(maps[3:], (table[2] // 2, table[3] // 2), boundary))
+    return math.prod(maps[:3]) * (
+        (1 + patterns) * _real_transform(points, 1) + 2 * patterns * points
+    )
 
 
 class _Counter(TorchDispatchMode):
@@ -161,6 +168,21 @@ class _Counter(TorchDispatchMode):
         return out
 
 
+@contextlib.contextmanager
+def _no_fast_path() -> Iterator[None]:
+    """Keep PyTorch's transformer layers from running as one opaque operator."""
+    mha = getattr(torch.backends, 'mha', None)  # of later versions of PyTorch
+    if mha is None:
+        yield
+        return
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(before)
+
+
 def _real_transform(points: int, number: int) -> float:
     return 1.25 * number * points * math.log2(max(points, 2))
 
@@ -172,6 +194,13 @@ def _transform(real: Tensor, dims: Iterable[int]) -> float:
 
 def _attention(out: Tensor, query: Tensor, key: Tensor, *_: Any) -> float:
     return query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + out.shape[-1])
+
+
+def _correlate(out: Tensor, maps: Tensor, table: Tensor, boundary: str, impl: str) -> float:
+    shapes = tuple(maps.shape), tuple(table.shape)
+    if choose_impl(impl, *shapes, boundary, maps.device) == 'dense':
+        return out.numel() * maps.shape[3:].numel()
+    return _correlations(*shapes, boundary)
 
 
 def _half(out: Tensor, _: Tensor, maps: Tensor, table: Tensor, boundary: str, impl: str) -> float:
@@ -203,9 +232,7 @@ FORMULAS = {
     'aten._fft_c2c': lambda out, x, dims, *_: 2 * _transform(x, dims),
     'lisa_mm.structural_patterns': _half,
     'lisa_mm.apply_patterns': _half,
-    'lisa_mm.correlate': lambda out, maps, table, boundary, impl: _half(
-        out, maps, maps, table, boundary, impl
-    ),
+    'lisa_mm.correlate': _correlate,
 }
 
 

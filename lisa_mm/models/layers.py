@@ -7,24 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class GroupNorm1(nn.GroupNorm):
-    """Group normalisation with one group: over channels and positions together.
-
-    Layer normalisation at each position on its own would wipe out how strong
-    the signal is here, compared with there. One group keeps that, and needs no
-    statistics of a batch; but what a sample is padded with counts in its mean
-    and deviation (PoolFormer's choice, `MetaFormer
-    <https://arxiv.org/abs/2111.11418>`_).
-
-    Args:
-        channels: Channels of the map.
-        eps: Added to the variance. Defaults to 1e-5.
-    """
-
-    def __init__(self, channels: int, eps: float = 1e-5) -> None:
-        super().__init__(1, channels, eps)
-
-
 class LayerNorm2d(nn.LayerNorm):
     """Layer normalisation over the channels, at each position on its own.
 
@@ -41,7 +23,7 @@ class LayerNorm2d(nn.LayerNorm):
 
 
 NORMS = {
-    'GN1': GroupNorm1,
+    'GN': lambda channels, num_groups, **kwargs: nn.GroupNorm(num_groups, channels, **kwargs),
     'LN2d': LayerNorm2d,
     'BN': nn.BatchNorm2d,
     'SyncBN': nn.SyncBatchNorm,
@@ -52,11 +34,12 @@ def build_norm(cfg: dict, channels: int) -> nn.Module:
     """Build the normalisation of a map.
 
     Args:
-        cfg: ``type``, one of ``NORMS``, and further arguments of that class.
+        cfg: ``type``, one of ``NORMS``, whether it ``requires_grad``, True by
+            default, and further arguments of that class.
         channels: Channels of the map.
 
     Raises:
-        ValueError: If the type is not among them.
+        ValueError: If the type is not among them, or takes no such arguments.
 
     Example:
         >>> from lisa_mm.models.layers import build_norm
@@ -64,12 +47,16 @@ def build_norm(cfg: dict, channels: int) -> nn.Module:
         0.01
     """
     kwargs = dict(cfg)
-    kind = kwargs.pop('type', None)
+    kind, requires_grad = kwargs.pop('type', None), kwargs.pop('requires_grad', True)
     if kind not in NORMS:
         raise ValueError(
             f"norm_cfg must have a 'type' out of {', '.join(map(repr, NORMS))}, got {dict(cfg)!r}"
         )
-    return NORMS[kind](channels, **kwargs)
+    try:
+        norm = NORMS[kind](channels, **kwargs)
+    except TypeError as error:
+        raise ValueError(f'norm_cfg has arguments that {kind} does not take: {error}') from error
+    return norm.requires_grad_(requires_grad)
 
 
 class LayerScale(nn.Module):

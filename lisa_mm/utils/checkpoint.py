@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import logging
 import os
 import os.path as osp
 import pickle
@@ -15,22 +17,30 @@ from urllib.parse import urlparse
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_local_rank
+from mmengine.dist import barrier
 from mmengine.logging import HistoryBuffer, print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 SCHEMES = ('http://', 'https://')
+# Beside weights, MMEngine's checkpoints hold histories of the losses; without a list of what to
+# let through, PyTorch reads published files only.
+HAS_SAFE_GLOBALS = hasattr(torch.serialization, 'add_safe_globals')  # PyTorch 2.4
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be read, or is not for the model."""
 
 
 def load_checkpoint(
     filename: str, map_location: str | torch.device | None = 'cpu', **_: Any
 ) -> dict[str, Any]:
-    """Read a checkpoint without running code that it may hold.
+    """Read a checkpoint as weights only, so that no code in it is run.
 
     Beside tensors and plain Python objects only what MMEngine writes into the
-    checkpoints of a training is let through; before PyTorch 2.4 not even that,
-    so that there only published files can be read.
+    checkpoints of a training is let through, arrays and histories of losses;
+    before PyTorch 2.4 not even that, so that there only published files can be
+    read.
 
     Args:
         filename: A file, or an address that starts with ``http``; that is
@@ -42,8 +52,8 @@ def load_checkpoint(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read: it is no checkpoint, incomplete, or
-            holds objects that are not weights.
+        CheckpointError: If it cannot be downloaded or read: it is no
+            checkpoint, incomplete, or holds objects that are not weights.
 
     Example:
         >>> import os, tempfile, torch
@@ -60,19 +70,23 @@ def load_checkpoint(
     try:
         with _allowed_globals():
             checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except (PermissionError, MemoryError):
+        raise
     except Exception as error:  # of many kinds, where the file is not what it should be
-        refused = re.search(r'Unsupported (?:global: GLOBAL|class|attribute) ([\w.]+)', str(error))
+        name = r'unsupported (?:global: )?(?:global|class|attribute) ([\w.]+)'
+        refused = re.search(name, str(error), re.IGNORECASE)
         if refused:
-            raise ValueError(
+            raise CheckpointError(
                 f'{filename} holds {refused[1]}, which is no weight: reading it could run code of '
                 'whoever made the file. If it is your own, take the weights out of it with '
                 'tools/model_converters/publish_model.py --trust'
             ) from error
-        raise ValueError(
-            f'{filename} is no checkpoint, or an incomplete one: {_first_line(error)}'
+        # PyTorch's own words advise to read the file without any care
+        raise CheckpointError(
+            f'{filename} is no checkpoint of weights, or an incomplete one'
         ) from error
     if not isinstance(checkpoint, dict):
-        raise ValueError(
+        raise CheckpointError(
             f'{filename} must hold a dict of weights, it holds a {type(checkpoint).__name__}'
         )
     return checkpoint
@@ -187,8 +201,8 @@ def load_weights(module: nn.Module, filename: str, prefix: str = '') -> Match:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read, nothing in it is for this module, or
-            tensors have a shape that does not fit.
+        CheckpointError: If it cannot be read, nothing in it is for this
+            module, or tensors have a shape that does not fit.
     """
     checkpoint = load_checkpoint(filename)
     weights = state_dict_of(checkpoint, prefix)
@@ -196,7 +210,7 @@ def load_weights(module: nn.Module, filename: str, prefix: str = '') -> Match:
     if not match.loaded and not match.misfits:
         every = state_dict_of(checkpoint)
         parts = list(dict.fromkeys(name.split('.')[0] + '.' for name in every))
-        raise ValueError(
+        raise CheckpointError(
             f'{filename} holds nothing for {type(module).__name__}: none of its {len(weights)} '
             f'tensors with prefix {prefix!r} has the name of a weight of it. All '
             f'{len(every)} names start with one of {parts[:8]}: name the right one as prefix'
@@ -204,7 +218,7 @@ def load_weights(module: nn.Module, filename: str, prefix: str = '') -> Match:
     try:
         module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        raise ValueError(
+        raise CheckpointError(
             f'{filename} does not fit {type(module).__name__}: was it made with another arch? '
             f'{len(str(error).splitlines()) - 1} errors, the first: '
             f'{str(error).splitlines()[1].strip()}'
@@ -214,28 +228,44 @@ def load_weights(module: nn.Module, filename: str, prefix: str = '') -> Match:
 
 
 def load_weights_only() -> None:
-    """Let MMEngine read checkpoints by :func:`load_checkpoint`, for the rest of the process.
+    """Let MMEngine read files and http addresses by :func:`load_checkpoint`, from now on.
 
     It then refuses what is not weights, whatever the defaults of its own and of
-    PyTorch's version are. Not for going on with a training.
+    PyTorch's version are. Not for going on with a training; and not before
+    PyTorch 2.4, where the checkpoints of one's own trainings could not be read:
+    there it only warns.
     """
-    CheckpointLoader.register_scheme(prefixes=('', *SCHEMES), loader=load_checkpoint, force=True)
+    if HAS_SAFE_GLOBALS:
+        register = CheckpointLoader.register_scheme
+        register(prefixes=('', *SCHEMES), loader=load_checkpoint, force=True)
+        return
+    print_log(
+        f'PyTorch {torch.__version__} cannot read the checkpoints of a training as weights only: '
+        'load none that you do not trust',
+        logger='current',
+        level=logging.WARNING,
+    )
 
 
 def _download(url: str) -> str:
     """Download a file into PyTorch's cache, unless it is there."""
     name = osp.basename(urlparse(url).path)
+    # published files have the start of their hash in their name; a date is none
+    published = re.search(r'-(?=[0-9]*[a-f])([a-f0-9]{8,})\.', name)
+    if not published:
+        name = f'{hashlib.sha256(url.encode()).hexdigest()[:8]}_{name}'
     path = osp.join(torch.hub.get_dir(), 'checkpoints', name)
-    if get_local_rank() == 0 and not osp.isfile(path):
+    error = None
+    if int(os.environ.get('LOCAL_RANK', 0)) == 0 and not osp.isfile(path):
         os.makedirs(osp.dirname(path), exist_ok=True)
-        published = re.search(r'-([a-f0-9]{8,})\.', name)  # with the start of its hash as name
-        torch.hub.download_url_to_file(url, path, hash_prefix=published and published[1])
-    barrier()
+        try:
+            torch.hub.download_url_to_file(url, path, hash_prefix=published and published[1])
+        except (OSError, RuntimeError) as caught:
+            error = caught
+    barrier()  # whatever has happened: the others wait
+    if not osp.isfile(path):
+        raise CheckpointError(f'{url} cannot be downloaded: {error}') from error
     return path
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split('\n')[0]
 
 
 def _alias(function: Callable, module: str, name: str) -> Callable:
@@ -249,16 +279,16 @@ def _alias(function: Callable, module: str, name: str) -> Callable:
 
 
 def _method_of_history(owner: Any, name: str) -> Any:
-    """Look up what MMEngine's histories refer to: their own methods, and nothing else."""
-    if owner is not HistoryBuffer:
-        raise pickle.UnpicklingError(f'Unsupported attribute {name} of {owner!r}')
+    """Look up what MMEngine's histories refer to: four methods of theirs, and nothing else."""
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'mean', 'current'):
+        raise pickle.UnpicklingError(f'Unsupported attribute {name}')
     return getattr(owner, name)
 
 
 @contextlib.contextmanager
 def _allowed_globals() -> Iterator[None]:
-    """Allow what MMEngine's checkpoints hold besides weights: histories of the losses."""
-    if not hasattr(torch.serialization, 'safe_globals'):
+    """Let through what MMEngine's checkpoints hold besides weights."""
+    if not HAS_SAFE_GLOBALS:
         yield
         return
     array = np.zeros(1)
@@ -271,5 +301,10 @@ def _allowed_globals() -> Iterator[None]:
     allowed += [
         _alias(_method_of_history, module, 'getattr') for module in ('builtins', '__builtin__')
     ]
-    with torch.serialization.safe_globals(allowed):
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.add_safe_globals(allowed)
+    try:
         yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)

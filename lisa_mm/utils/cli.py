@@ -27,7 +27,7 @@ from mmengine.runner import Runner  # noqa: E402
 from lisa_mm.engine import CheckWeightsHook  # noqa: E402
 
 from .checkpoint import load_weights_only  # noqa: E402
-from .config import DATA_ROOT_VARIABLES, load_config, use_image_folder  # noqa: E402
+from .config import DATA_ROOT_VARIABLES, load_config  # noqa: E402
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -79,9 +79,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 def read_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments of :func:`make_parser` describe."""
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = load_config(args.config, args.cfg_options, args.data_root)
-    if args.image_folder is not None:
-        use_image_folder(cfg, args.image_folder)
+    cfg = load_config(args.config, args.cfg_options, args.data_root, args.image_folder)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -104,14 +102,18 @@ def build_runner(cfg: Config) -> Runner:
 
 
 @contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
     """Let the errors that this package's own checks raise end the program in one line.
 
     Errors from elsewhere keep their traceback.
+
+    Args:
+        *kinds: Errors that are meant; by default all that checks raise.
     """
+    kinds = kinds or (ImportError, OSError, TypeError, ValueError)
     try:
         yield
-    except (ImportError, OSError, TypeError, ValueError) as error:
+    except kinds as error:
         raised_in = traceback.extract_tb(error.__traceback__)[-1].filename
         if not raised_in.startswith(osp.dirname(lisa_mm.__file__)):
             raise

@@ -8,6 +8,7 @@ import os
 import os.path as osp
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.device import get_device
@@ -32,7 +33,12 @@ TEST_META_KEYS = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'
 FLIP_META_KEYS = ('flip', 'flip_direction')
 
 
-def load_config(path: str, cfg_options: dict | None = None, data_root: str | None = None) -> Config:
+def load_config(
+    path: str,
+    cfg_options: dict | None = None,
+    data_root: str | None = None,
+    image_folder: str | None = None,
+) -> Config:
     """Read a config file of any of the codebases, and check what it needs.
 
     Args:
@@ -42,6 +48,8 @@ def load_config(path: str, cfg_options: dict | None = None, data_root: str | Non
             None.
         data_root: Folder of the data, for all loaders and evaluators.
             Defaults to None: as the config says.
+        image_folder: Folder of images for a classifier, see
+            :func:`use_image_folder`. Defaults to None.
 
     Returns:
         Config: The config.
@@ -66,6 +74,8 @@ def load_config(path: str, cfg_options: dict | None = None, data_root: str | Non
             if codebase in str(error) or "'mmcv" in str(error):
                 check_codebase(codebase)
         raise
+    if image_folder is not None:
+        use_image_folder(cfg, image_folder)
     if cfg_options:
         cfg.merge_from_dict(cfg_options)
     scope = cfg.get('default_scope')
@@ -152,19 +162,24 @@ def use_image_folder(cfg: Config, folder: str) -> None:
 
     Raises:
         FileNotFoundError: If it has no ``train`` and ``val``.
-        ValueError: If the config is not one of MMPretrain's, or there are no
-            classes.
+        ValueError: If the config is not that of a classifier, or the two have
+            no classes, or other ones.
     """
-    if cfg.default_scope != 'mmpretrain':
+    head = cfg.get('model', {}).get('head') or {}
+    if cfg.get('default_scope') != 'mmpretrain' or 'num_classes' not in head:
         raise ValueError(
-            f'--image-folder is for classifiers, and this is a config of {cfg.default_scope}'
+            '--image-folder is for classifiers with a head that has num_classes, and this is a '
+            f'config of {cfg.get("default_scope")} with the head {head.get("type")}'
         )
     classes = folder_classes(osp.join(folder, 'train'))
-    if set(folder_classes(osp.join(folder, 'val'))) - set(classes):
-        raise ValueError(f'{folder}/val must have no classes that {folder}/train does not have')
+    differing = set(classes) ^ set(folder_classes(osp.join(folder, 'val')))
+    if differing:
+        raise ValueError(
+            f'{folder}/train and {folder}/val must have the same classes, and differ in '
+            f'{sorted(differing)}'
+        )
     for split in ('train', 'val', 'test'):
-        loader = cfg.get(f'{split}_dataloader')
-        for dataset in iter_datasets(loader):
+        for dataset in iter_datasets(cfg.get(f'{split}_dataloader')):
             pipeline = dataset.pipeline
             dataset.clear()
             dataset.update(
@@ -177,11 +192,22 @@ def use_image_folder(cfg: Config, folder: str) -> None:
         for evaluator in _as_list(cfg.get(f'{split}_evaluator')):
             if 'topk' in evaluator:
                 evaluator.topk = tuple(k for k in evaluator.topk if k < len(classes)) or (1,)
-    parts = cfg.get('data_preprocessor'), cfg.model.get('data_preprocessor'), cfg.model.head
-    augments = (cfg.model.get('train_cfg') or {}).get('augments') or []
-    for part in (*parts, *_as_list(augments)):
-        if part and 'num_classes' in part:
-            part.num_classes = len(classes)
+    # in the head, its loss, batch augmentations, the preprocessor
+    before = head.num_classes
+    for part in (cfg.model, cfg.get('data_preprocessor') or {}):
+        _replace(part, 'num_classes', before, len(classes))
+
+
+def _replace(part: Any, key: str, old: Any, new: Any) -> None:
+    """Replace a value wherever it stands under a key, in nested dicts and lists."""
+    if isinstance(part, (list, tuple)):
+        for item in part:
+            _replace(item, key, old, new)
+    elif isinstance(part, dict):
+        if part.get(key) == old:
+            part[key] = new
+        for item in part.values():
+            _replace(item, key, old, new)
 
 
 def check_data(cfg: Config, splits: tuple[str, ...]) -> None:

@@ -1,4 +1,6 @@
 import argparse
+import subprocess
+import sys
 
 import pytest
 
@@ -21,6 +23,18 @@ def test_results_are_added_to(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
     write_csv(tmp_path / 'results.csv', read_results(path))
     assert (tmp_path / 'results.csv').read_text().split() == ['name,value', 'a,1', 'b,2']
+
+
+def test_processes_share_a_file(tmp_path):
+    path = tmp_path / 'results.json'
+    code = (
+        'import sys; from lisa_mm.analysis.benchmark import add_results\n'
+        'for i in range(50): add_results(sys.argv[1], [dict(i=i)])'
+    )
+    args = [sys.executable, '-c', code, str(path)]
+    for process in [subprocess.Popen(args) for _ in range(2)]:
+        assert process.wait() == 0
+    assert len(read_results(path)) == 100
 
 
 def test_environment():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lisa_mm.analysis import count_complexity, operator_multiply_adds
+from lisa_mm.analysis import count_complexity
 from lisa_mm.models import LiSA, StructureAwareAttention
 from lisa_mm.ops import correlate
 from lisa_mm.ops._registration import HAS_CUSTOM_OP
@@ -72,10 +72,23 @@ def test_operator(boundary):
     module.impl = 'dense'
     expected = 2 * (2 * (9 * 12) ** 2 * (8 + 2 * 3) + convolutions)
     assert total(module, x).multiply_adds == pytest.approx(expected)
-    table = torch.zeros(2, 3, 5, 5)
-    model = Function(lambda x: correlate(x, table, boundary, 'dense'))
-    expected = operator_multiply_adds((1, 2, 4, 9, 12), (2, 3, 5, 5), boundary, 'dense')
-    assert total(model, torch.zeros(1, 2, 4, 9, 12)).multiply_adds == expected
+    table = torch.zeros(2, 3, 9, 9)
+    for impl, expected in (
+        ('dense', 2 * 4 * 3 * (9 * 12) ** 2),
+        ('fft', (transforms + 2 * 8 * 3 * points * 2) / 2),
+    ):
+        model = Function(lambda x, impl=impl: correlate(x, table, boundary, impl))
+        found = total(model, torch.zeros(1, 2, 4, 9, 12)).multiply_adds
+        assert found == pytest.approx(expected)
+
+
+def test_transformer_layers_of_pytorch():
+    query = torch.zeros(1, 10, 8)
+    model = nn.MultiheadAttention(8, 2, batch_first=True).eval()
+    expected = 4 * 10 * 8 * 8 + 2 * 10 * 10 * 8
+    assert total(model, query, query, query).multiply_adds == expected
+    model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    assert total(model, query).multiply_adds == expected + 2 * 10 * 8 * 16
 
 
 def test_parts():

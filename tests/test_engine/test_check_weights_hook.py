@@ -6,6 +6,7 @@ from mmengine.logging import MMLogger
 from torch import nn
 
 from lisa_mm.engine import CheckWeightsHook
+from lisa_mm.utils.checkpoint import CheckpointError
 
 
 def load(model, weights):
@@ -18,8 +19,19 @@ def test_refuses_a_checkpoint_of_another_model():
         ValueError, match='not for this Linear: 0 tensors loaded .* is backbone.weight'
     ):
         load(nn.Linear(2, 2), {'backbone.weight': torch.zeros(2, 2)})
-    with pytest.raises(ValueError, match='not for this Linear: .* 1 of another shape.* is weight'):
+    with pytest.raises(
+        CheckpointError, match='not for this Linear: .* 1 of another shape.* is weight'
+    ):
         load(nn.Linear(2, 2), {'weight': torch.zeros(3, 3)})
+
+
+def test_looks_where_mmengine_does(tmp_path):
+    model = nn.Linear(2, 2)
+    runner = SimpleNamespace(model=model, logger=MMLogger.get_current_instance())
+    # MMEngine would load nothing of this
+    with pytest.raises(CheckpointError, match='not for this Linear: 0 tensors loaded'):
+        CheckWeightsHook().after_load_checkpoint(runner, dict(model=model.state_dict()))
+    CheckWeightsHook().after_load_checkpoint(runner, model.state_dict())
 
 
 def test_takes_one_that_fits_in_part(log):

@@ -75,6 +75,21 @@ def test_tables_norms_and_biases_are_not_decayed():
     groups = groups_of(Model(LiSA(MINI)), custom_keys=dict(rpe_=dict(lr_mult=0.5, decay_mult=1)))
     tables = groups['backbone.stages.3.0.attention.rpe_encoder']
     assert (tables['lr'], tables['weight_decay']) == (0.25, 0.1)
+    # a learning rate says nothing of decay
+    groups = groups_of(Model(LiSA(MINI)), custom_keys=dict(backbone=dict(lr_mult=0.5)))
+    norm, tables = (
+        groups[f'backbone.stages.3.0.{name}'] for name in ('norm1.weight', 'attention.rpe_encoder')
+    )
+    assert (norm['lr'], norm['weight_decay']) == (0.25, 0)
+    assert (tables['lr'], tables['weight_decay']) == (0.25, 0)
+
+
+def test_an_optimiser_without_decay():
+    constructor = LayerDecayOptimWrapperConstructor(
+        dict(optimizer=dict(type='SGD', lr=1.0)), dict(layer_decay_rate=0.5)
+    )
+    groups = constructor(Model(LiSA(MINI))).optimizer.param_groups
+    assert groups[0]['lr'] == 0.5**6 and groups[0]['weight_decay'] == 0
 
 
 def test_frozen_parameters_are_left_out():
@@ -116,3 +131,13 @@ def test_bad_rate(rate):
 def test_a_backbone_that_does_not_know_its_layers():
     with pytest.raises(ValueError, match='get_layer_depth.*, and Linear has none'):
         groups_of(Model(nn.Linear(2, 2)))
+
+
+def test_a_classifier_of_mmpretrain_on_such_a_backbone():
+    pytest.importorskip('mmpretrain.models')
+    from mmpretrain.models import ImageClassifier
+
+    init_default_scope('mmpretrain')
+    model = ImageClassifier(backbone=dict(type='MobileNetV2'))
+    with pytest.raises(ValueError, match='get_layer_depth.*, and MobileNetV2 has none'):
+        groups_of(model)

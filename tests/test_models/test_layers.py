@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from lisa_mm.models.layers import DropPath, GroupNorm1, LayerNorm2d, LayerScale, build_norm
+from lisa_mm.models.layers import DropPath, LayerNorm2d, LayerScale, build_norm
 
 
 def test_group_norm_is_over_channels_and_positions():
-    norm = GroupNorm1(6)
+    norm = build_norm(dict(type='GN', num_groups=1), 6)
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     x = 3 * torch.randn(2, 6, 3, 5) + 1
@@ -28,8 +28,13 @@ def test_layer_norm_is_over_channels():
 def test_build_norm():
     assert isinstance(build_norm(dict(type='SyncBN'), 4), torch.nn.SyncBatchNorm)
     assert build_norm(dict(type='LN2d', eps=1e-3), 4).eps == 1e-3
-    with pytest.raises(ValueError, match="'type' out of 'GN1', 'LN2d', 'BN', 'SyncBN', got {}"):
+    for requires_grad in (False, True):
+        norm = build_norm(dict(type='BN', requires_grad=requires_grad), 4)
+        assert norm.weight.requires_grad == requires_grad
+    with pytest.raises(ValueError, match="'type' out of 'GN', 'LN2d', 'BN', 'SyncBN', got {}"):
         build_norm({}, 4)
+    with pytest.raises(ValueError, match='arguments that BN does not take: .*num_groups'):
+        build_norm(dict(type='BN', num_groups=2), 4)
 
 
 def test_layer_scale_is_a_factor_per_channel():

@@ -1,5 +1,6 @@
 import hashlib
 
+import numpy as np
 import torch
 
 from lisa_mm.utils.checkpoint import load_checkpoint
@@ -22,7 +23,7 @@ def test_publishes_weights_only_under_their_hash(run_tool, tmp_path):
     model = make(tmp_path / 'epoch_3.pth')
     out = run_tool(SCRIPT, 'epoch_3.pth', 'released/lisa.pth')
     [path] = (tmp_path / 'released').iterdir()
-    assert out.startswith(f'released/{path.name}: 0.0 MiB of 0.1')
+    assert out.startswith(f'released/{path.name}: 0.0 MiB')
     assert path.name == f'lisa-{hashlib.sha256(path.read_bytes()).hexdigest()[:8]}.pth'
     found = load_checkpoint(str(path))
     assert set(found) == {'meta', 'state_dict'}
@@ -30,11 +31,22 @@ def test_publishes_weights_only_under_their_hash(run_tool, tmp_path):
     torch.testing.assert_close(found['state_dict']['weight'], model.weight.detach())
 
 
+def test_leaves_out_what_only_some_pytorch_reads(run_tool, tmp_path):
+    meta = dict(cfg='text', dataset_meta=dict(palette=np.zeros((2, 3))))
+    make(tmp_path / 'epoch_3.pth', meta=meta)
+    run_tool(SCRIPT, '--trust', 'epoch_3.pth', 'released/lisa.pth')
+    [path] = (tmp_path / 'released').iterdir()
+    assert set(torch.load(path, weights_only=True)['meta']) == {'cfg', 'lisa_mm_version'}
+
+
 def test_needs_trust_for_what_is_not_weights(run_tool, tmp_path):
     make(tmp_path / 'epoch_3.pth', extra=print)
     out = run_tool(SCRIPT, 'epoch_3.pth', 'lisa.pth', fails=True)
     assert 'which is no weight' in out and '--trust' in out
     assert 'Traceback' not in out
+    assert 'there is no checkpoint file none.pth' in run_tool(
+        SCRIPT, '--trust', 'none.pth', 'lisa.pth', fails=True
+    )
     run_tool(SCRIPT, '--trust', 'epoch_3.pth', 'lisa.pth')
     assert len(list(tmp_path.glob('lisa-*.pth'))) == 1
     assert 'there is no checkpoint file none.pth' in run_tool(

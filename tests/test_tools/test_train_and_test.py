@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from lisa_mm.models import LiSA
-from lisa_mm.utils.checkpoint import load_checkpoint
+from lisa_mm.utils.checkpoint import HAS_SAFE_GLOBALS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 DETECTOR = CONFIGS / 'mask_rcnn_lisa_s_coco.py'
@@ -165,16 +165,34 @@ def test_classifier(run_tool, class_folders, tmp_path):
     # of the exponential moving average, which MMEngine puts into the place of the weights
     assert 'tensors loaded (0 of them resized), 0 missing, 0 unexpected' in out
 
-    # its backbone starts a detector, its whole is no detector
+    # its backbone starts another model; its whole is none of another arch
     init_cfg = dict(type='Pretrained', checkpoint=checkpoint, prefix='backbone.')
     backbone = LiSA('tiny', init_cfg=init_cfg)
     backbone.init_weights()
-    weights = load_checkpoint(checkpoint)['state_dict']
+    weights = torch.load(checkpoint, weights_only=False)['state_dict']
     for name in ('stages.3.0.attention.rpe_encoder', 'norm3.weight'):
         torch.testing.assert_close(backbone.state_dict()[name], weights[f'backbone.{name}'])
     config = CONFIGS / 'lisa_mini_custom.py'
     out = run_tool('tools/test.py', config, checkpoint, '--data-root', class_folders, fails=True)
-    assert 'ValueError: the checkpoint is not for this ImageClassifier' in out
+    assert 'CheckpointError: the checkpoint is not for this ImageClassifier' in out
+    assert 'Traceback' not in out
+
+
+@pytest.mark.skipif(not HAS_SAFE_GLOBALS, reason='needs PyTorch 2.4')
+def test_runs_no_code_of_a_checkpoint(run_tool, class_folders, tmp_path):
+    torch.save(dict(state_dict={}, extra=Malicious()), tmp_path / 'found.pth')
+    config = CONFIGS / 'lisa_mini_custom.py'
+    out = run_tool(
+        'tools/test.py', config, 'found.pth', '--data-root', class_folders, '--cfg-options',
+        *IN_PROCESS, fails=True,
+    )  # fmt: skip
+    assert 'this code must not run' not in out
+    assert out.splitlines()[-1].startswith('CheckpointError: found.pth holds ')
+
+
+class Malicious:
+    def __reduce__(self):
+        return print, ('this code must not run',)
 
 
 def test_classifier_on_folders_of_its_own(run_tool, class_folders):

@@ -1,3 +1,4 @@
+import os
 from collections import OrderedDict
 
 import numpy as np
@@ -6,9 +7,14 @@ import torch
 from mmengine.logging import HistoryBuffer
 from torch import nn
 
-from lisa_mm.utils.checkpoint import load_checkpoint, load_weights, match_weights, state_dict_of
-
-HAS_SAFE_GLOBALS = hasattr(torch.serialization, 'safe_globals')
+from lisa_mm.utils.checkpoint import (
+    HAS_SAFE_GLOBALS,
+    CheckpointError,
+    load_checkpoint,
+    load_weights,
+    match_weights,
+    state_dict_of,
+)
 
 
 def save(folder, content, name='checkpoint.pth'):
@@ -33,14 +39,14 @@ def training_checkpoint():
     )
 
 
-@pytest.mark.skipif(not HAS_SAFE_GLOBALS, reason='needs torch.serialization.safe_globals')
+@pytest.mark.skipif(not HAS_SAFE_GLOBALS, reason='needs PyTorch 2.4')
 def test_reads_what_mmengine_writes(tmp_path):
     checkpoint = load_checkpoint(save(tmp_path, training_checkpoint()))
     assert checkpoint['message_hub']['log_scalars']['loss'].current() == 0.5
     assert checkpoint['message_hub']['runtime_info']['score'] == 0.5
 
 
-@pytest.mark.skipif(HAS_SAFE_GLOBALS, reason='with torch.serialization.safe_globals it is read')
+@pytest.mark.skipif(HAS_SAFE_GLOBALS, reason='PyTorch 2.4 reads it')
 def test_old_pytorch_reads_published_files_only(tmp_path):
     with pytest.raises(ValueError, match='HistoryBuffer, which is no weight.*publish_model.py'):
         load_checkpoint(save(tmp_path, training_checkpoint()))
@@ -48,24 +54,31 @@ def test_old_pytorch_reads_published_files_only(tmp_path):
     assert 'state_dict' in load_checkpoint(save(tmp_path, content))
 
 
-class Malicious:
-    def __reduce__(self):
-        return print, ('this code must not run',)
+class Call:
+    """Makes pickle call a function."""
 
-
-class Climber:
-    """Looks for more than the methods of a history, by the name that is let through."""
+    def __init__(self, function, *args):
+        self.function, self.args = function, args
 
     def __reduce__(self):
-        return getattr, (HistoryBuffer.mean, '__globals__')
+        return self.function, self.args
 
 
-@pytest.mark.parametrize('content', [Malicious(), Climber()])
-def test_refuses_to_run_code(tmp_path, content, capsys):
+@pytest.mark.parametrize(
+    'content',
+    [
+        Call(print, 'this code must not run'),
+        Call(os.system, 'echo this code must not run'),
+        # more than the methods of a history, by the name that is let through
+        Call(getattr, HistoryBuffer.mean, '__globals__'),
+        Call(getattr, HistoryBuffer, '_statistics_methods'),
+    ],
+)
+def test_refuses_to_run_code(tmp_path, content, capfd):
     path = save(tmp_path, dict(state_dict={}, extra=content))
-    with pytest.raises(ValueError, match='which is no weight: reading it could run code'):
+    with pytest.raises(CheckpointError, match='which is no weight: reading it could run code'):
         load_checkpoint(path)
-    assert not capsys.readouterr().out
+    assert 'must not run' not in capfd.readouterr().out
 
 
 def test_a_truncated_file(tmp_path):
@@ -75,7 +88,9 @@ def test_a_truncated_file(tmp_path):
     for length in (0, 10, len(content) // 2, len(content) - 10):
         with open(path, 'wb') as file:
             file.write(content[:length])
-        with pytest.raises(ValueError, match='checkpoint.pth is no checkpoint, or an incomplete'):
+        with pytest.raises(
+            ValueError, match='checkpoint.pth is no checkpoint of weights, or an inc'
+        ):
             load_checkpoint(path)
 
 
@@ -101,11 +116,31 @@ def test_downloads_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
     monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
-    url = 'https://example.org/lisa-small_0a1b2c3d.pth'
-    assert load_checkpoint(url)['state_dict']['weight'] == 1
-    load_checkpoint(url)
-    load_checkpoint('https://example.org/lisa-0a1b2c3d.pth')
-    assert calls == [(url, None), ('https://example.org/lisa-0a1b2c3d.pth', '0a1b2c3d')]
+    dated = 'https://example.org/lisa-20261231.pth'
+    assert load_checkpoint(dated)['state_dict']['weight'] == 1
+    load_checkpoint(dated)
+    other = 'https://example.org/other/lisa-20261231.pth'
+    load_checkpoint(other)
+    published = 'https://example.org/lisa-0a1b2c3d.pth'
+    load_checkpoint(published)
+    assert calls == [(dated, None), (other, None), (published, '0a1b2c3d')]
+
+
+def test_a_download_that_fails(tmp_path, monkeypatch):
+    def download(url, target, hash_prefix=None):
+        raise OSError('no route')
+
+    monkeypatch.setattr(torch.hub, 'get_dir', lambda: str(tmp_path / 'hub'))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', download)
+    # with a process group there is another way of asking for one's rank
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{tmp_path}/group', rank=0, world_size=1
+    )
+    try:
+        with pytest.raises(CheckpointError, match='https://a.org/b.pth cannot be downloaded: no r'):
+            load_checkpoint('https://a.org/b.pth')
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_state_dict_of_a_part():

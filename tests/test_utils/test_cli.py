@@ -18,7 +18,8 @@ def config(tmp_path):
 
 
 def test_read_config(config, monkeypatch):
-    monkeypatch.delenv('LOCAL_RANK', raising=False)
+    monkeypatch.setenv('LOCAL_RANK', '')  # restored afterwards, whatever is set meanwhile
+    monkeypatch.delenv('LOCAL_RANK')
     args = [config, '--cfg-options', 'model.depth=18', 'levels.1.n=(3,4)', '--local-rank', '1']
     cfg = read_config(make_parser('A tool.').parse_args(args))
     assert cfg.model.depth == 18
@@ -37,7 +38,7 @@ def test_errors_of_our_own_checks_take_one_line():
     with pytest.raises(SystemExit) as error, one_line_errors():
         LiSA(arch='huge')
     assert str(error.value) == (
-        "ValueError: arch must be one of 'tiny', 'small', or a dict, got 'huge'"
+        "ValueError: arch must be one of 'tiny', 'small', 'base', 'large', or a dict, got 'huge'"
     )
 
 

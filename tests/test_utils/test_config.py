@@ -240,7 +240,7 @@ def classifier():
             default_scope='mmpretrain',
             data_preprocessor=dict(num_classes=1000, mean=[0, 0, 0]),
             model=dict(
-                head=dict(type='LinearClsHead', num_classes=1000),
+                head=dict(type='LinearClsHead', num_classes=1000, loss=dict(num_classes=1000)),
                 train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8, num_classes=1000)]),
             ),
             train_dataloader=loader,
@@ -265,19 +265,34 @@ def test_use_image_folder(classifier, image_folder):
         assert classifier[f'{split}_dataloader'].batch_size == 2
     assert classifier.data_preprocessor.num_classes == 3
     assert classifier.model.head.num_classes == 3
+    assert classifier.model.head.loss.num_classes == 3
     assert classifier.model.train_cfg.augments[0].num_classes == 3
     assert classifier.val_evaluator.topk == (1,)
     assert classifier.test_evaluator.topk == (1, 2)
 
 
 def test_use_image_folder_refuses(classifier, detector, image_folder):
-    with pytest.raises(ValueError, match='--image-folder is for classifiers, .* config of mmdet'):
+    message = (
+        'for classifiers with a head that has num_classes, .* config of mmdet with the head None'
+    )
+    with pytest.raises(ValueError, match=message):
         use_image_folder(detector, str(image_folder))
     (image_folder / 'val' / 'aster').mkdir()
-    with pytest.raises(ValueError, match='val must have no classes that .*train does not have'):
+    (image_folder / 'val' / 'rose').rmdir()
+    with pytest.raises(ValueError, match=r"the same classes, and differ in \['aster', 'rose'\]"):
         use_image_folder(classifier, str(image_folder))
     with pytest.raises(FileNotFoundError, match='there is no folder .*nowhere'):
         use_image_folder(classifier, str(image_folder / 'nowhere'))
+
+
+def test_options_come_after_the_image_folder(image_folder):
+    cfg = load_config(
+        'mmpretrain::resnet/resnet50_32xb64-warmup-lbs_in1k.py',
+        {'train_dataloader.dataset.data_prefix': 'other'},
+        image_folder=str(image_folder),
+    )
+    assert cfg.train_dataloader.dataset.data_prefix == 'other'
+    assert cfg.model.head.num_classes == cfg.model.head.loss.num_classes == 3
 
 
 def test_configs_of_the_codebases():

@@ -31,8 +31,8 @@ BACKBONES = {
     'LiSA-small': dict(type='lisa_mm.LiSA', arch='small'),
     'LiSA-base': dict(type='lisa_mm.LiSA', arch='base'),
     'LiSA-large': dict(type='lisa_mm.LiSA', arch='large'),
-    'Swin-T': dict(type='mmdet.SwinTransformer'),
-    'Swin-S': dict(type='mmdet.SwinTransformer', depths=(2, 2, 18, 2)),
+    'Swin-T': dict(type='mmdet.SwinTransformer', drop_path_rate=0.0),
+    'Swin-S': dict(type='mmdet.SwinTransformer', depths=(2, 2, 18, 2), drop_path_rate=0.0),
     'ConvNeXt-T': dict(
         type='mmpretrain.ConvNeXt',
         arch='tiny',
@@ -40,7 +40,10 @@ BACKBONES = {
         gap_before_final_norm=False,
     ),
     'PVTv2-B2': dict(
-        type='mmdet.PyramidVisionTransformerV2', embed_dims=64, num_layers=(3, 4, 6, 3)
+        type='mmdet.PyramidVisionTransformerV2',
+        embed_dims=64,
+        num_layers=(3, 4, 6, 3),
+        drop_path_rate=0.0,
     ),
     'HorNet-T-GF': dict(type='mmpretrain.HorNet', arch='tiny-gf', out_indices=ALL_STAGES),
 }
@@ -106,9 +109,9 @@ def prepare(model, images, mode, variant):
             return forward()
 
     def training_step():
-        optimizer.zero_grad()
         sum(feature.float().mean() for feature in forward()).backward()
         optimizer.step()
+        optimizer.zero_grad()  # at the end: gradients of before would hide the memory of these
 
     return inference if mode == 'inference' else training_step
 

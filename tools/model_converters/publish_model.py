@@ -3,6 +3,8 @@
 import argparse
 import hashlib
 import os
+import pickle
+import sys
 import tempfile
 from pathlib import Path
 
@@ -36,27 +38,31 @@ def publish(checkpoint, out):
     )
     published['meta']['lisa_mm_version'] = lisa_mm.__version__
     out.parent.mkdir(parents=True, exist_ok=True)
-    # under its name only once it is whole
-    with tempfile.NamedTemporaryFile(dir=out.parent, suffix='.pth', delete=False) as file:
-        torch.save(published, file)
-    digest = hashlib.sha256(Path(file.name).read_bytes()).hexdigest()[:8]
-    target = out.with_name(f'{out.stem}-{digest}.pth')
-    torch.load(file.name, weights_only=True)  # as any PyTorch reads it, with nothing allowed for
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, target)
+    with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        path = Path(folder, 'weights.pth')
+        torch.save(published, path)
+        try:  # as any PyTorch reads it, with nothing let through
+            torch.load(path, weights_only=True)
+        except pickle.UnpicklingError:
+            del published['meta']['dataset_meta']  # which may hold arrays
+            torch.save(published, path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        target = out.with_name(f'{out.stem}-{digest}.pth')
+        os.replace(path, target)
     return target
 
 
 def main():
     args = parse_args()
     with one_line_errors():
-        if args.trust:
+        if not args.trust:
+            checkpoint = load_checkpoint(args.checkpoint)
+        elif os.path.isfile(args.checkpoint):
             checkpoint = torch.load(args.checkpoint, map_location='cpu', weights_only=False)
         else:
-            checkpoint = load_checkpoint(args.checkpoint)
-    target = publish(checkpoint, args.out)
-    before, after = (os.path.getsize(path) / 2**20 for path in (args.checkpoint, target))
-    print(f'{target}: {after:.1f} MiB of {before:.1f}')
+            sys.exit(f'there is no checkpoint file {args.checkpoint}')
+        target = publish(checkpoint, args.out)
+    print(f'{target}: {os.path.getsize(target) / 2**20:.1f} MiB')
 
 
 if __name__ == '__main__':

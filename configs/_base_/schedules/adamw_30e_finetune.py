@@ -1,15 +1,16 @@
 """30 epochs of AdamW for fine-tuning classifiers at a larger size.
 
-The settings of ConvNeXt's fine-tuning at 384 px (`A ConvNet for the 2020s
-<https://arxiv.org/abs/2201.03545>`_, table 6): small learning rates, by layer,
-and next to no weight decay.
+Learning rate, layer decay, weight decay and length of ConvNeXt's fine-tuning at
+384 px from weights of ImageNet-1K (`A ConvNet for the 2020s
+<https://arxiv.org/abs/2201.03545>`_, appendix A); the clipping of gradients is
+that of the pretraining here.
 """
 
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=5e-5, weight_decay=1e-8, betas=(0.9, 0.999), eps=1e-8),
     constructor='lisa_mm.LayerDecayOptimWrapperConstructor',
-    paramwise_cfg=dict(layer_decay_rate=0.8),
+    paramwise_cfg=dict(layer_decay_rate=0.7),
     clip_grad=dict(max_norm=5.0),
 )
 

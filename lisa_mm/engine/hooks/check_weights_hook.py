@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from lisa_mm.registry import HOOKS
-from lisa_mm.utils.checkpoint import match_weights, state_dict_of
+from lisa_mm.utils.checkpoint import CheckpointError, match_weights, state_dict_of
 
 
 @HOOKS.register_module()
@@ -26,17 +27,19 @@ class CheckWeightsHook(Hook):
         """Compare the names of the weights with the model's.
 
         Raises:
-            ValueError: If nothing fits, or less than what does not.
+            CheckpointError: If nothing fits, or less than what does not.
         """
         model = runner.model
         while hasattr(model, 'module'):  # distributed, or with test-time augmentation
             model = model.module
-        weights = state_dict_of(checkpoint)
+        # what MMEngine will load, not what it might have found
+        weights = state_dict_of(dict(state_dict=checkpoint.get('state_dict', checkpoint)))
         match = match_weights(model, weights)
         # a few misfits are as they should be: the classes of another data set
         if match.loaded <= match.misfits:
-            raise ValueError(
+            raise CheckpointError(
                 f'the checkpoint is not for this {type(model).__name__}: {match}. Its first tensor '
                 f'is {next(iter(weights), None)}. Is it for another config?'
             )
-        runner.logger.info(f'{type(model).__name__}: {match}')
+        level = logging.WARNING if match.missing or match.misfits else logging.INFO
+        runner.logger.log(level, f'{type(model).__name__}: {match}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from mmengine.logging import print_log
@@ -11,7 +12,7 @@ from torch import nn
 from lisa_mm.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 # Position embeddings: of this package, and of the backbones of MMPretrain.
-NO_DECAY = ('rpe_', 'relative_position_bias_table', 'absolute_pos_embed', 'pos_embed', 'cls_token')
+NO_DECAY = ('rpe_', 'relative_position_bias_table', 'pos_embed', 'cls_token')
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -23,8 +24,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     :class:`lisa_mm.models.LiSA` and those of MMPretrain do. What is outside of
     the backbone counts as its last layer.
 
-    Norms, biases and position embeddings are not decayed, unless
-    ``paramwise_cfg`` says otherwise.
+    Weights are not decayed that have one dimension, as of norms and biases, nor
+    are position embeddings, unless ``custom_keys`` give a ``decay_mult`` for them.
 
     Args:
         optim_wrapper_cfg: Config of the optimiser and its wrapper.
@@ -63,10 +64,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 'paramwise_cfg must have a layer_decay_rate in (0, 1], such as 0.9, '
                 f'got {self.rate!r}'
             )
-        for kind in ('norm', 'bias', 'flat'):
-            paramwise_cfg.setdefault(f'{kind}_decay_mult', 0.0)
-        no_decay = {name: dict(decay_mult=0.0) for name in NO_DECAY}
-        paramwise_cfg['custom_keys'] = {**no_decay, **paramwise_cfg.get('custom_keys', {})}
+        # MMEngine asks for groups of parameters only where it has something to set
+        paramwise_cfg.setdefault('bypass_duplicate', False)
         super().__init__(optim_wrapper_cfg, paramwise_cfg)
 
     def add_params(
@@ -87,7 +86,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         names = {parameter: name for name, parameter in module.named_parameters()}
         layers: dict[int, list[float]] = {}
         for group in params:
-            name = names[group['params'][0]]
+            [parameter] = group['params']
+            name = names[parameter]
+            if self.base_wd is not None and 'decay_mult' not in group:
+                flat = parameter.dim() <= 1 or any(key in name for key in NO_DECAY)
+                group['weight_decay'] = 0.0 if flat else self.base_wd
             prefix = next((start for start in backbones if name.startswith(start)), None)
             if prefix is None:
                 continue
@@ -104,25 +107,22 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 
 def _find_backbones(model: nn.Module) -> dict[str, nn.Module]:
-    """Find the modules that know their layers, by their names with a dot behind.
+    """Find the backbones that know their layers, by their names with a dot behind.
 
-    MMPretrain's classifiers know them by asking their backbone: the inmost are meant.
+    MMPretrain's classifiers have a method of that name, too, which takes no
+    prefix: they ask their backbone.
     """
     found = {
         f'{name}.' if name else '': module
         for name, module in model.named_modules()
         if hasattr(module, 'get_layer_depth')
+        and 'prefix' in inspect.signature(module.get_layer_depth).parameters
     }
-    inmost = {
-        name: module
-        for name, module in found.items()
-        if not any(other != name and other.startswith(name) for other in found)
-    }
-    if not inmost:
+    if not found:
         backbone = type(getattr(model, 'backbone', model)).__name__
         raise ValueError(
             f'layer-wise learning rates need a backbone with a method get_layer_depth(param_name, '
             f'prefix), and {backbone} has none: use lisa_mm.LiSA or one of MMPretrain, or another '
             'constructor'
         )
-    return inmost
+    return found

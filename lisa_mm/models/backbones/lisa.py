@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule, ModuleList, Sequential
-from mmengine.model.weight_init import update_init_info
+from mmengine.model.weight_init import PretrainedInit, update_init_info
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
@@ -21,6 +21,11 @@ from lisa_mm.registry import MODELS
 from lisa_mm.utils.checkpoint import is_resizable, load_weights
 
 STRIDES = (4, 8, 16, 32)
+PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
+# Over channels and positions together (PoolFormer's choice, https://arxiv.org/abs/2111.11418). At
+# each position on its own it would wipe out how strong the signal is here, compared with there,
+# and over a batch it would need large ones; but what a sample is padded with counts in it.
+DEFAULT_NORM = dict(type='GN', num_groups=1)
 
 
 class LiSABlock(BaseModule):
@@ -40,7 +45,7 @@ class LiSABlock(BaseModule):
             branches start with; 0 for none. Defaults to 0.
         norm_cfg: Config of the normalisation, see
             :func:`lisa_mm.models.layers.build_norm`. Defaults to
-            ``dict(type='GN1')``.
+            ``DEFAULT_NORM``.
         with_cp: Whether to compute the block again in the backward pass
             instead of keeping its activations. Defaults to False.
         init_cfg: Initialisation config of MMEngine. Defaults to None.
@@ -58,7 +63,7 @@ class LiSABlock(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        norm_cfg = norm_cfg or dict(type='GN1')
+        norm_cfg = norm_cfg or DEFAULT_NORM
         self.with_cp = with_cp
         self.pos_conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
         self.norm1 = build_norm(norm_cfg, embed_dims)
@@ -124,16 +129,17 @@ class LiSA(BaseModule):
             block; it grows linearly from 0 at the first. Defaults to 0.
         layer_scale_init_value: What the learned factors of the residual
             branches start with; 0 for none. Defaults to 0.
-        norm_cfg: Config of all normalisations: ``type`` is ``'GN1'`` (one
-            group), ``'LN2d'`` (over channels, at each position), ``'BN'`` or
-            ``'SyncBN'``. Defaults to ``dict(type='GN1')``.
+        norm_cfg: Config of all normalisations: ``type`` is ``'GN'``,
+            ``'LN2d'`` (over channels, at each position), ``'BN'`` or
+            ``'SyncBN'``. Defaults to ``dict(type='GN', num_groups=1)``.
         norm_eval: Whether batch normalisation keeps to its running statistics
             in training. Defaults to False.
         frozen_stages: How many stages are not trained, from the first: -1 none,
             0 the stem, 4 all. They stay in evaluation mode. Defaults to -1.
         with_cp: Whether to compute blocks again in the backward pass instead
-            of keeping their activations: less memory, more time. Defaults to
-            False.
+            of keeping their activations: less memory, more time. Running
+            statistics of batch normalisation are then updated twice. Defaults
+            to False.
         init_cfg: Initialisation config of MMEngine. For
             ``dict(type='Pretrained', checkpoint=..., prefix='backbone.')`` the
             weights are read by :func:`lisa_mm.utils.checkpoint.load_weights`.
@@ -221,7 +227,7 @@ class LiSA(BaseModule):
         check_count('in_channels', in_channels)
         pretrain_img_size = to_pair('pretrain_img_size', pretrain_img_size, minimum=1)
         attentions = _per_stage(attention or dict(type='StructureAwareAttention'))
-        norm_cfg = norm_cfg or dict(type='GN1')
+        norm_cfg = norm_cfg or DEFAULT_NORM
         if frozen_stages not in range(-1, len(STRIDES) + 1):
             raise ValueError(
                 f'frozen_stages must be an integer from -1 to {len(STRIDES)}, got {frozen_stages!r}'
@@ -305,14 +311,14 @@ class LiSA(BaseModule):
             return
         init_cfg = self.init_cfg
         cfgs = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
-        self.init_cfg = [cfg for cfg in cfgs if cfg['type'] != 'Pretrained']
+        pretrained = [cfg for cfg in cfgs if cfg['type'] in PRETRAINED]
+        self.init_cfg = [cfg for cfg in cfgs if cfg not in pretrained]
         super().init_weights()
         self.init_cfg = init_cfg
-        for cfg in cfgs:
-            if cfg['type'] == 'Pretrained':
-                load_weights(self, cfg['checkpoint'], cfg.get('prefix') or '')
-                if hasattr(self, '_params_init_info'):  # a larger model initialises its parts
-                    update_init_info(self, init_info=f'loaded from {cfg["checkpoint"]}')
+        for cfg in pretrained:
+            load_weights(self, cfg['checkpoint'], cfg.get('prefix') or '')
+            if hasattr(self, '_params_init_info'):  # a larger model initialises its parts
+                update_init_info(self, init_info=f'loaded from {cfg["checkpoint"]}')
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Say in which layer a parameter stands, for layer-wise learning rates.

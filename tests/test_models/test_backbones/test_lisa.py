@@ -2,12 +2,13 @@ import math
 
 import pytest
 import torch
+from mmengine.model.weight_init import PretrainedInit
 from torch import nn
 
 from lisa_mm.analysis import count_complexity
 from lisa_mm.models import LiSA, SelfAttention, StructureAwareAttention
 from lisa_mm.models.backbones.lisa import STRIDES
-from lisa_mm.models.layers import NORMS
+from lisa_mm.models.layers import LayerNorm2d
 from lisa_mm.ops._registration import HAS_CUSTOM_OP
 from lisa_mm.registry import MODELS
 
@@ -222,12 +223,19 @@ def test_norm_eval_keeps_running_statistics():
     assert model.stages[0][0].norm1.weight.grad is not None
 
 
-@pytest.mark.parametrize('kind', ['GN1', 'LN2d', 'BN'])
-def test_norm_cfg(kind):
-    model = mini(norm_cfg=dict(type=kind, eps=1e-3))
+@pytest.mark.parametrize(
+    ('norm_cfg', 'kind'),
+    [
+        (dict(type='GN', num_groups=2), nn.GroupNorm),
+        (dict(type='LN2d'), LayerNorm2d),
+        (dict(type='BN'), nn.BatchNorm2d),
+    ],
+)
+def test_norm_cfg(norm_cfg, kind):
+    model = mini(norm_cfg=dict(norm_cfg, eps=1e-3))
     norms = [module for module in model.modules() if getattr(module, 'eps', None)]
     # two in the stem, one in each other downsample, two in each block, and four outputs
-    assert [type(norm) for norm in norms] == [NORMS[kind]] * (2 + 3 + 2 * 5 + 4)
+    assert [type(norm) for norm in norms] == [kind] * (2 + 3 + 2 * 5 + 4)
     assert all(norm.eps == 1e-3 for norm in norms)
 
 
@@ -294,14 +302,15 @@ def test_another_attention_takes_the_slot(kind):
     assert model(torch.randn(1, 3, 64, 64))[3].shape == (1, 32, 2, 2)
 
 
+@pytest.mark.parametrize('kind', ['Pretrained', PretrainedInit])
 @pytest.mark.parametrize('as_list', [False, True])
-def test_init_cfg_loads_the_backbone_of_a_checkpoint(tmp_path, log, as_list):
+def test_init_cfg_loads_the_backbone_of_a_checkpoint(tmp_path, log, as_list, kind):
     model = mini()
     state = {f'backbone.{key}': value for key, value in model.state_dict().items()}
     path = tmp_path / 'classifier.pth'
     torch.save(dict(state_dict={**state, 'head.fc.weight': torch.zeros(2, 2)}), path)
     arch = {**MINI, 'rpe_radius': (7, 5, 3, (2, 1))}  # other tables in the first stage
-    init_cfg = dict(type='Pretrained', checkpoint=str(path), prefix='backbone.')
+    init_cfg = dict(type=kind, checkpoint=str(path), prefix='backbone.')
     if as_list:
         init_cfg = [dict(type='Constant', layer='GroupNorm', val=3), init_cfg]
     loaded = LiSA(arch, init_cfg=init_cfg)
@@ -379,7 +388,7 @@ def test_weights_of_a_later_version(log):
         (
             dict(norm_cfg=dict(type='IN')),
             ValueError,
-            "norm_cfg must have a 'type' out of 'GN1', .*IN",
+            "norm_cfg must have a 'type' out of 'GN', .*IN",
         ),
         (
             dict(attention=[dict(type='SelfAttention')] * 3),
