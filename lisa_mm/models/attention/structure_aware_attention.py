@@ -31,9 +31,9 @@ class StructureAwareAttention(BaseModule):
     """Multi-head structure-aware attention (LiSA) on a grid.
 
     Queries and keys are L2-normalised per head, the tables start as white
-    noise, and the patterns are scaled so that at initialisation the output has
-    about the magnitude of the values: where whole tables are seen, or, with a
-    zero boundary, on ``reference_grid`` on average.
+    noise of unit L2 norm, and the patterns are scaled so that at initialisation
+    the output has about the magnitude of the values where whole tables are
+    seen, on any grid; near a zero boundary it has less.
 
     In evaluation without gradients, what depends on the tables and the grid
     alone is kept for the last few grids. It is forgotten on ``train()``,
@@ -59,9 +59,8 @@ class StructureAwareAttention(BaseModule):
             tables with another extent are loaded by the same policy. Defaults
             to ``'extend'``.
         reference_grid: Grid (H, W) that the tables are made for; one number
-            for both. Their initial scale is right there. Needed by
-            ``'interpolate'``, and then saved with the weights. Defaults to
-            None: much larger than the tables.
+            for both. Needed by ``'interpolate'``, and saved with the weights.
+            Defaults to None.
         qkv_bias: Whether queries, keys and values have a bias. Defaults to
             True.
         impl: Implementation, see :func:`lisa_mm.ops.structure_aware_attention`.
@@ -125,15 +124,9 @@ class StructureAwareAttention(BaseModule):
         self.apply(init_layer)
         self._prepared = PreparedTables()
         self._reference = None
-        if reference_grid is not None:
-            grid = to_pair('reference_grid', reference_grid, minimum=1)
-            if boundary == 'zero':
-                with torch.no_grad():
-                    for table in (self.rpe_encoder, self.rpe_decoder):
-                        table /= _visible_share(grid, radius) ** 0.5
-            if resolution == 'interpolate':
-                self._reference = grid
-                self.register_buffer('reference_grid', torch.tensor(grid))
+        if resolution == 'interpolate':
+            self._reference = to_pair('reference_grid', reference_grid, minimum=1)
+            self.register_buffer('reference_grid', torch.tensor(self._reference))
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions of a map.
@@ -272,19 +265,6 @@ def _l2_normalize(x: Tensor) -> Tensor:
 def _white_noise(shape: tuple[int, ...]) -> Tensor:
     """Return random tables of unit L2 norm: independent of their extent in effect."""
     return F.normalize(torch.randn(shape).flatten(2), dim=2).view(shape)
-
-
-def _visible_share(grid: tuple[int, int], radius: tuple[int, int]) -> float:
-    """Return the share of a table that a position sees on a grid, on average.
-
-    The rest lies outside of the grid: three quarters, where the table reaches
-    from corner to corner.
-    """
-    share = 1.0
-    for size, r in zip(grid, radius):
-        visible = sum(min(i, r) + 1 + min(size - 1 - i, r) for i in range(size))
-        share *= visible / (size * (2 * r + 1))
-    return share
 
 
 def _extent(table: Tensor) -> str:
