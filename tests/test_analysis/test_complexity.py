@@ -82,6 +82,7 @@ def test_operator(boundary):
         assert found == pytest.approx(expected)
 
 
+@pytest.mark.skipif(not hasattr(torch.backends, 'mha'), reason='opaque there in evaluation')
 def test_transformer_layers_of_pytorch():
     query = torch.zeros(1, 10, 8)
     model = nn.MultiheadAttention(8, 2, batch_first=True).eval()
