@@ -54,6 +54,9 @@ class NormalisationVariant(StructureAwareAttention):
     ):
         super().__init__(embed_dims, num_heads, num_patterns, rpe_radius, init_cfg=init_cfg)
         self.norms = [NORMS[name] for name in (query_key, value, patterns)]
+        if query_key != 'l2':
+            # the product of two vectors of unit variance has variance dk, and not 1 / dk
+            self.scale /= embed_dims // num_heads
 
     def forward(self, x):
         query, key, value = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
