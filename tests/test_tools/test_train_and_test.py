@@ -238,5 +238,5 @@ def test_errors_take_one_line(run_tool, script, args, message):
 def test_unknown_arch_takes_one_line(run_tool, coco_folder):
     args = [DETECTOR, '--data-root', coco_folder, '--cfg-options', 'model.backbone.arch=huge']
     out = run_tool('tools/train.py', *args, fails=True)
-    assert "arch must be one of 'tiny', 'small', or a dict, got 'huge'" in out.splitlines()[-1]
+    assert "'base', 'large', or a dict, got 'huge'" in out.splitlines()[-1]
     assert 'Traceback' not in out
