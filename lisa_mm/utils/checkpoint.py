@@ -33,7 +33,7 @@ class CheckpointError(ValueError):
 
 
 def load_checkpoint(
-    filename: str, map_location: str | torch.device | None = 'cpu', **_: Any
+    filename: str, map_location: str | torch.device | None = 'cpu'
 ) -> dict[str, Any]:
     """Read a checkpoint as weights only, so that no code in it is run.
 

@@ -88,9 +88,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         for group in params:
             [parameter] = group['params']
             name = names[parameter]
-            if self.base_wd is not None and 'decay_mult' not in group:
-                flat = parameter.dim() <= 1 or any(key in name for key in NO_DECAY)
-                group['weight_decay'] = 0.0 if flat else self.base_wd
+            flat = parameter.dim() <= 1 or any(key in name for key in NO_DECAY)
+            if flat and 'decay_mult' not in group:
+                group['weight_decay'] = 0.0
             prefix = next((start for start in backbones if name.startswith(start)), None)
             if prefix is None:
                 continue
