@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import init_default_scope
 
+from lisa_mm.analysis.compatibility import train_and_predict
 from lisa_mm.datasets import generate_shapes
 from lisa_mm.models import LiSA
 from lisa_mm.utils.config import DATA_ROOT_VARIABLES, iter_datasets, load_config
@@ -79,58 +80,10 @@ def test_no_decay_for_norms_biases_and_tables(name, shapes):
         assert (decays[id(parameter)] > 0) == decayed, key
 
 
-def small_batch(scope, num_classes):
-    """Two images, the second of another size where the codebase allows it."""
-    if scope == 'mmdet':
-        from mmdet.testing import demo_mm_inputs
-
-        return demo_mm_inputs(
-            2, [(3, 96, 128), (3, 64, 96)], num_items=[3, 1], num_classes=num_classes,
-            with_mask=True,
-        )  # fmt: skip
-    if scope == 'mmseg':
-        from mmengine.structures import PixelData
-        from mmseg.structures import SegDataSample
-
-        samples = []
-        for _ in range(2):
-            labels = torch.randint(num_classes, (1, 96, 128))
-            sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
-            sample.set_metainfo(dict(img_shape=(96, 128), ori_shape=(96, 128)))
-            samples.append(sample)
-        images = [torch.randint(256, (3, 96, 128), dtype=torch.uint8) for _ in range(2)]
-        return dict(inputs=images, data_samples=samples)
-    from mmpretrain.structures import DataSample
-
-    samples = [DataSample().set_gt_label(i) for i in range(2)]
-    return dict(inputs=torch.randint(256, (2, 3, 96, 128), dtype=torch.uint8), data_samples=samples)
-
-
 @pytest.mark.parametrize('name', LEAVES)
 def test_computes_a_loss_and_predicts(name, shapes):
-    torch.manual_seed(0)
     cfg = load_config(str(CONFIGS / f'{name}.py'), data_root=shapes)
-    init_default_scope(cfg.default_scope)
-    if cfg.default_scope == 'mmseg':
-        cfg.model.decode_head.norm_cfg = cfg.model.auxiliary_head.norm_cfg = dict(type='BN')
-    if cfg.get('data_preprocessor'):
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    model = MODELS.build(cfg.model)
+    model = train_and_predict(cfg)
     assert isinstance(model.backbone, LiSA)
-    model.init_weights()
-    heads = {'mmdet': 'roi_head', 'mmseg': 'decode_head', 'mmpretrain': 'head'}
-    head = cfg.model[heads[cfg.default_scope]]
-    batch = small_batch(cfg.default_scope, head.get('bbox_head', head).num_classes)
-
-    data = model.data_preprocessor(batch, True)
-    losses = model.train()(**data, mode='loss')
-    loss, _ = model.parse_losses(losses)
-    loss.backward()
-    assert loss.isfinite()
     for key, parameter in model.backbone.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key
-
-    with torch.no_grad():
-        data = model.data_preprocessor(batch, False)
-        predictions = model.eval()(**data, mode='predict')
-    assert len(predictions) == 2

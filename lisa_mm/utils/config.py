@@ -96,14 +96,28 @@ def _config_of_codebase(name: str) -> str:
         raise ValueError(
             f'a config of a codebase starts with one of {", ".join(CODEBASES)} and ::, got {name}'
         )
+    path = osp.join(config_folder(codebase), config)
+    if not osp.isfile(path):
+        raise FileNotFoundError(
+            f'{codebase} has no config {config}; they are in {config_folder(codebase)}'
+        )
+    return path
+
+
+def config_folder(codebase: str) -> str:
+    """Return the folder of the configs that an installed codebase brings along.
+
+    Args:
+        codebase: ``'mmdet'``, ``'mmseg'`` or ``'mmpretrain'``.
+
+    Raises:
+        ImportError: If it is missing or too old.
+    """
     check_codebase(codebase)
     package = osp.dirname(importlib.import_module(codebase).__file__)
-    folders = osp.join(package, '.mim', 'configs'), osp.join(osp.dirname(package), 'configs')
-    # the second is where a checkout has them
-    found = [path for path in (osp.join(folder, config) for folder in folders) if osp.isfile(path)]
-    if not found:
-        raise FileNotFoundError(f'{codebase} has no config {config}; they are in {folders[0]}')
-    return found[0]
+    installed = osp.join(package, '.mim', 'configs')
+    # where a checkout has them
+    return installed if osp.isdir(installed) else osp.join(osp.dirname(package), 'configs')
 
 
 @contextlib.contextmanager
