@@ -1,0 +1,212 @@
+"""Training that is killed and resumed, against training that is not."""
+
+import multiprocessing
+import os
+import random
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.evaluator import BaseMetric
+from mmengine.fileio import LocalBackend
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from torch import nn
+
+from lisa_mm.engine import AtomicCheckpointHook
+
+EPOCHS = 4
+ITERS = 3
+
+
+class Numbers(BaseDataset):
+    """Vectors with noise from all three generators."""
+
+    def load_data_list(self):
+        return [dict(index=i) for i in range(4 * ITERS)]
+
+    def prepare_data(self, idx):
+        noise = random.random() + np.random.rand() + torch.rand(4)
+        return dict(x=noise + idx, y=torch.tensor([float(idx)]))
+
+
+class Model(BaseModel):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+    def forward(self, x, y, mode):
+        x, y = torch.stack(list(x)), torch.stack(list(y))
+        loss = (self.net(x) - y).square().mean()
+        if mode == 'loss':
+            return dict(loss=loss)
+        torch.rand(3)  # validation may draw numbers, too
+        return [loss.item()]
+
+
+class Metric(BaseMetric):
+    def process(self, data_batch, data_samples):
+        self.results += data_samples
+
+    def compute_metrics(self, results):
+        return dict(score=float(np.mean(results)))
+
+
+class NoteLosses(Hook):
+    """Write every loss to a file; die at a moment."""
+
+    def __init__(self, path, die_at):
+        self.path, self.die_at = path, die_at
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        with open(self.path, 'a') as file:
+            file.write(f'{runner.iter} {outputs["loss"].item():.8f}\n')
+        if self.die_at == ('iteration', runner.iter):
+            die()
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(work_dir, die_at=None, resume=False, workers=0, seed=1, **hook):
+    torch.set_num_threads(1)
+    kind, when = die_at or (None, None)
+    if kind == 'write':
+        put = LocalBackend.put
+
+        def write_half(self, obj, filepath):
+            if f'epoch_{when}.pth' in str(filepath):
+                put(self, obj[: len(obj) // 2], filepath)
+                die()
+            put(self, obj, filepath)
+
+        LocalBackend.put = write_half
+    elif kind == 'rename':
+        replace = Path.replace
+
+        def replace_not(self, target):
+            if Path(target).name == when:
+                die()
+            return replace(self, target)
+
+        Path.replace = replace_not
+    loader = dict(
+        batch_size=4,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        dataset=Numbers(),
+        sampler=dict(type='DefaultSampler', shuffle=True),
+    )
+    runner = Runner(
+        model=Model(),
+        work_dir=str(work_dir),
+        train_dataloader=loader,
+        train_cfg=dict(by_epoch=True, max_epochs=EPOCHS),
+        optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.01)),
+        val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
+        val_cfg=dict(),
+        val_evaluator=dict(type=Metric),
+        default_hooks=dict(
+            checkpoint=dict(
+                type='lisa_mm.AtomicCheckpointHook', interval=1, max_keep_ckpts=1, **hook
+            )
+        ),
+        custom_hooks=[NoteLosses(Path(work_dir, 'losses.txt'), die_at)],
+        resume=resume,
+        randomness=dict(seed=seed),
+        log_level='ERROR',
+        experiment_name=f'{Path(work_dir).name}_{resume}_{os.getpid()}',
+    )
+    runner.train()
+
+
+def run(work_dir, *args, dies=False, **kwargs):
+    """Train in a process of its own."""
+    process = multiprocessing.get_context('fork').Process(
+        target=train, args=(work_dir, *args), kwargs=kwargs
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == (-signal.SIGKILL if dies else 0)
+    lines = Path(work_dir, 'losses.txt').read_text().splitlines()
+    return {int(line.split()[0]): float(line.split()[1]) for line in lines}  # the last of each
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a forked process cannot use the threads of its parent
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize(
+    ('die_at', 'left'),
+    [
+        (('iteration', 2 * ITERS + 1), 'epoch_2.pth'),
+        (('write', 3), 'epoch_2.pth'),
+        (('rename', 'epoch_3.pth'), 'epoch_2.pth'),
+        (('rename', 'last_checkpoint'), None),  # nothing points to the first one yet
+    ],
+)
+def test_goes_on_as_if_it_had_not_been_killed(tmp_path, die_at, left):
+    (tmp_path / 'whole').mkdir()
+    (tmp_path / 'killed').mkdir()
+    expected = run(tmp_path / 'whole')
+    run(tmp_path / 'killed', die_at, dies=True)
+    pointer = tmp_path / 'killed' / 'last_checkpoint'
+    assert pointer.exists() == (left is not None)
+    if left:
+        assert Path(pointer.read_text()).name == left
+        torch.load(pointer.read_text(), weights_only=False)  # is whole
+    losses = run(tmp_path / 'killed', resume=True)
+    assert losses.keys() == expected.keys() == set(range(ITERS * EPOCHS))
+    assert losses == pytest.approx(expected, rel=1e-6)
+    # and leaves what it should: one checkpoint, and nothing half done
+    names = sorted(path.name for path in (tmp_path / 'killed').glob('*epoch*'))
+    assert names == ['epoch_4.pth']
+
+
+def test_workers_are_seeded_by_epoch(tmp_path):
+    """Persistent workers, too, give after a break what they would have given."""
+    (tmp_path / 'whole').mkdir()
+    (tmp_path / 'killed').mkdir()
+    expected = run(tmp_path / 'whole', workers=2)
+    run(tmp_path / 'killed', ('iteration', 2 * ITERS), workers=2, dies=True)
+    assert run(tmp_path / 'killed', resume=True, workers=2) == pytest.approx(expected, rel=1e-6)
+
+
+def test_seed_of_the_checkpoint_is_the_samplers(tmp_path):
+    """A run that was given no seed is resumed with the one that it drew."""
+    (tmp_path / 'run').mkdir()
+    run(tmp_path / 'run', ('iteration', ITERS), dies=True, seed=7)
+    second = run(tmp_path / 'run', resume=True, seed=None)
+    (tmp_path / 'whole').mkdir()
+    assert second == pytest.approx(run(tmp_path / 'whole', seed=7), rel=1e-6)
+
+
+def test_best_checkpoint_is_removed_after_its_successor_is_whole(tmp_path):
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    run(folder, save_best='score', rule='greater')
+    [best] = folder.glob('best_score_*.pth')
+    torch.load(best, weights_only=False)
+    assert not list(folder.glob('*.partial'))
+
+
+def test_checkpoint_of_other_processes_is_said(tmp_path, log):
+    hook = AtomicCheckpointHook()
+
+    class FakeRunner:
+        _resume = True
+
+        class logger:
+            warning = staticmethod(log.append)
+
+    hook.after_load_checkpoint(FakeRunner, dict(meta=dict()))
+    assert 'the random states of 0 processes, and there are 1' in log[-1]
