@@ -3,7 +3,7 @@
 _base_ = [
     './_base_/datasets/folders_custom.py',
     './_base_/schedules/adamw_scratch.py',
-    'mmpretrain::_base_/default_runtime.py',
+    './_base_/runtimes/classification.py',
 ]
 
 model = dict(

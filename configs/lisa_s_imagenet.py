@@ -4,7 +4,7 @@ _base_ = [
     './_base_/models/lisa_s_classifier.py',
     './_base_/datasets/imagenet.py',
     './_base_/schedules/adamw_300e.py',
-    'mmpretrain::_base_/default_runtime.py',
+    './_base_/runtimes/classification.py',
 ]
 
 custom_hooks = [dict(type='EMAHook', momentum=1e-4, priority='ABOVE_NORMAL')]

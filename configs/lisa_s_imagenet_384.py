@@ -4,7 +4,7 @@ _base_ = [
     './_base_/models/lisa_s_classifier.py',
     './_base_/datasets/imagenet_384.py',
     './_base_/schedules/adamw_30e_finetune.py',
-    'mmpretrain::_base_/default_runtime.py',
+    './_base_/runtimes/classification.py',
 ]
 
 attention = dict(type='StructureAwareAttention')

@@ -4,5 +4,5 @@ _base_ = [
     './_base_/models/mask_rcnn_lisa_s.py',
     './_base_/datasets/coco_instance.py',
     './_base_/schedules/adamw_1x.py',
-    'mmdet::_base_/default_runtime.py',
+    './_base_/runtimes/detection.py',
 ]

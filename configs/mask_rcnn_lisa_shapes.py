@@ -4,7 +4,7 @@ _base_ = [
     './_base_/models/mask_rcnn_lisa_t_light.py',
     './_base_/datasets/shapes.py',
     './_base_/schedules/adamw_scratch.py',
-    'mmdet::_base_/default_runtime.py',
+    './_base_/runtimes/detection.py',
 ]
 
 model = dict(

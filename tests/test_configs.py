@@ -8,7 +8,7 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 
-from lisa_mm.analysis.compatibility import train_and_predict
+from lisa_mm.analysis.compatibility import SHAPES, train_and_predict
 from lisa_mm.datasets import generate_shapes
 from lisa_mm.models import LiSA
 from lisa_mm.utils.config import DATA_ROOT_VARIABLES, iter_datasets, load_config
@@ -81,9 +81,22 @@ def test_no_decay_for_norms_biases_and_tables(name, shapes):
 
 
 @pytest.mark.parametrize('name', LEAVES)
+def test_batch_size_and_checkpoints(name, shapes):
+    cfg = load_config(str(CONFIGS / f'{name}.py'), data_root=shapes)
+    assert cfg.auto_scale_lr.base_batch_size > 0
+    assert cfg.default_hooks.checkpoint.type == 'lisa_mm.AtomicCheckpointHook'
+    assert cfg.default_hooks.checkpoint.max_keep_ckpts == 3
+
+
+# the others have the model of one of these
+@pytest.mark.parametrize('name', [n for n in LEAVES if '_mask_rcnn' in n or '_ms_3x_' not in n])
 def test_computes_a_loss_and_predicts(name, shapes):
     cfg = load_config(str(CONFIGS / f'{name}.py'), data_root=shapes)
-    model = train_and_predict(cfg)
+    shapes = SHAPES
+    if name != 'dino_lisa_s_coco':  # which has more queries than small images have positions
+        shapes = (96, 128), (64, 96)
+    cfg.model.get('data_preprocessor', {}).pop('batch_augments', None)  # pads to 1024 x 1024
+    model = train_and_predict(cfg, shapes)
     assert isinstance(model.backbone, LiSA)
     for key, parameter in model.backbone.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), key

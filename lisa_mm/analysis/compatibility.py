@@ -19,38 +19,42 @@ from mmengine.structures import InstanceData, PixelData
 from lisa_mm.utils.config import config_folder, iter_datasets, load_config
 from lisa_mm.utils.swap_backbone import swap_backbone
 
-# Of two images for detectors: positions enough at strides 8 to 64 for the 900 queries of DINO.
-DETECTION_SHAPES = (224, 256), (256, 224)
-# Of the images for the others, which take one size only.
-SHAPE = (96, 128)
+# Of two images: positions enough at strides 8 to 64 for the 900 queries of DINO.
+SHAPES = (224, 256), (256, 224)
 
 
 def synthetic_batch(
-    scope: str, num_classes: int = 1, with_mask: bool = True, with_seg: bool = True
+    scope: str,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+    num_classes: int = 1,
+    with_mask: bool = True,
+    with_seg: bool = True,
 ) -> dict[str, Any]:
     """Make up a batch of two images with annotations, as the loaders would give it.
 
     Args:
         scope: The codebase: ``'mmdet'``, ``'mmseg'`` or ``'mmpretrain'``.
+        shapes: Height and width of the two images in pixels; segmenters and
+            classifiers take the first one for both. Defaults to ``SHAPES``.
         num_classes: Labels are below it. Defaults to 1.
         with_mask: Whether a detector gets masks. Defaults to True.
         with_seg: Whether a detector gets label maps. Defaults to True.
 
     Returns:
-        dict: ``inputs`` and ``data_samples`` for a data preprocessor. A
-        detector gets images of two sizes, with boxes and proposals.
+        dict: ``inputs`` and ``data_samples`` for a data preprocessor; for a
+        detector with boxes and proposals.
 
     Example:
         >>> from lisa_mm.analysis.compatibility import synthetic_batch
         >>> [tuple(image.shape) for image in synthetic_batch('mmseg')['inputs']]
-        [(3, 96, 128), (3, 96, 128)]
+        [(3, 224, 256), (3, 224, 256)]
     """
     if scope == 'mmdet':
         from mmdet.testing import demo_mm_inputs
 
         batch = demo_mm_inputs(
-            len(DETECTION_SHAPES),
-            [(3, *shape) for shape in DETECTION_SHAPES],
+            len(shapes),
+            [(3, *shape) for shape in shapes],
             num_items=[3, 1],
             num_classes=num_classes + 1,  # labels from 1 on
             with_mask=with_mask,
@@ -61,15 +65,15 @@ def synthetic_batch(
             # for detectors without a proposal network
             sample.proposals = InstanceData(bboxes=sample.gt_instances.bboxes.clone())
         return batch
-    images = torch.randint(256, (2, 3, *SHAPE), dtype=torch.uint8)
+    images = torch.randint(256, (2, 3, *shapes[0]), dtype=torch.uint8)
     if scope == 'mmseg':
         from mmseg.structures import SegDataSample
 
         samples = []
         for _ in images:
-            labels = torch.randint(num_classes, (1, *SHAPE))
+            labels = torch.randint(num_classes, (1, *shapes[0]))
             sample = SegDataSample(gt_sem_seg=PixelData(data=labels))
-            sample.set_metainfo(dict(img_shape=SHAPE, ori_shape=SHAPE))
+            sample.set_metainfo(dict(img_shape=shapes[0], ori_shape=shapes[0]))
             samples.append(sample)
         return dict(inputs=list(images), data_samples=samples)
     from mmpretrain.structures import DataSample
@@ -78,12 +82,15 @@ def synthetic_batch(
     return dict(inputs=images, data_samples=samples)
 
 
-def train_and_predict(cfg: Config, num_classes: int = 1) -> torch.nn.Module:
+def train_and_predict(
+    cfg: Config, shapes: Sequence[tuple[int, int]] = SHAPES, num_classes: int = 1
+) -> torch.nn.Module:
     """Build a model, compute its loss and gradients on made-up images, and predict.
 
     Args:
         cfg: The config, of any codebase. Batch normalisation across processes
             is turned into the plain one.
+        shapes: Height and width of the two images. Defaults to ``SHAPES``.
         num_classes: Labels are below it. Defaults to 1.
 
     Returns:
@@ -104,13 +111,13 @@ def train_and_predict(cfg: Config, num_classes: int = 1) -> torch.nn.Module:
     MessageHub.get_current_instance().update_info_dict(dict(iter=0, epoch=0))
     loads = [step for dataset in iter_datasets(cfg.train_dataloader) for step in dataset.pipeline]
     kinds = {key: any(step.get(key) for step in loads) for key in ('with_mask', 'with_seg')}
-    batch = synthetic_batch(cfg.default_scope, num_classes, **kinds)
+    batch = synthetic_batch(cfg.default_scope, shapes, num_classes, **kinds)
     losses = model.train()(**model.data_preprocessor(batch, True), mode='loss')
     loss, _ = model.parse_losses(losses)
     loss.backward()
     if not loss.isfinite():
         raise ValueError(f'the loss is {loss.item()}')
-    batch = synthetic_batch(cfg.default_scope, num_classes, **kinds)
+    batch = synthetic_batch(cfg.default_scope, shapes, num_classes, **kinds)
     with torch.no_grad():
         predictions = model.eval()(**model.data_preprocessor(batch, False), mode='predict')
     if len(predictions) != len(batch['inputs']):

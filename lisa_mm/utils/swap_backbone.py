@@ -14,6 +14,7 @@ from torch import nn
 # For the AdamW that takes the place of SGD, by codebase: learning rate, weight decay and the
 # batch size that they are for, of Swin's recipes in MMDetection, MMSegmentation and MMPretrain.
 ADAMW = {'mmdet': (1e-4, 0.05, 16), 'mmseg': (6e-5, 0.01, 16), 'mmpretrain': (1e-3, 0.05, 1024)}
+CONSTRUCTOR = 'lisa_mm.LayerDecayOptimWrapperConstructor'
 # What the images of the configs for pretraining are normalised by: of ImageNet, in RGB.
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 # Wide enough for strides up to 32 to be told from each other, and for backbones that cut windows.
@@ -257,16 +258,17 @@ class _Swap:
         paramwise = ConfigDict(wrapper.get('paramwise_cfg') or {})
         if wrapper.get('constructor') not in (None, 'DefaultOptimWrapperConstructor'):
             # The codebases' constructors for layer-wise learning rates know their own backbones.
-            rate = paramwise.get('decay_rate', paramwise.get('layer_decay_rate'))
-            for key in ('decay_rate', 'decay_type', 'num_layers', 'layer_decay_rate'):
+            rate = paramwise.get('decay_rate', paramwise.get('layer_decay_rate', 1.0))
+            for key in ('decay_rate', 'decay_type', 'num_layers'):
                 paramwise.pop(key, None)
-            name = 'lisa_mm.LayerDecayOptimWrapperConstructor' if rate else None
-            self.set(wrapper, 'optim_wrapper', 'constructor', name)
-            if name is None:
-                del wrapper.constructor
-            else:
-                paramwise.layer_decay_rate = rate
+            self.set(wrapper, 'optim_wrapper', 'constructor', CONSTRUCTOR)
+            paramwise.layer_decay_rate = rate
         keys = dict(paramwise.get('custom_keys') or {}, rpe_=dict(decay_mult=0.0))
+        if 'backbone' in keys:
+            # The default constructor would let this key decay all of the backbone; ours does not.
+            keys['backbone'] = {k: v for k, v in keys['backbone'].items() if k != 'decay_mult'}
+            self.set(wrapper, 'optim_wrapper', 'constructor', CONSTRUCTOR)
+            paramwise.setdefault('layer_decay_rate', 1.0)
         # factors of zero, also for weights of one dimension: those of norms and of layer scale
         paramwise.update(
             norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0, custom_keys=keys

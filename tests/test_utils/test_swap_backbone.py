@@ -4,6 +4,8 @@ import copy
 
 import pytest
 from mmengine.config import ConfigDict
+from mmengine.optim import build_optim_wrapper
+from torch import nn
 
 from lisa_mm.analysis.compatibility import train_and_predict
 from lisa_mm.models import LiSA
@@ -59,7 +61,14 @@ def test_adaptive_optimizer_and_its_rules_are_kept():
     swap_backbone(cfg, 'tiny')
     assert cfg.optim_wrapper.optimizer == optimizer
     paramwise = cfg.optim_wrapper.paramwise_cfg
-    assert paramwise.custom_keys.backbone.lr_mult == 0.1
+    assert paramwise.custom_keys.backbone == dict(lr_mult=0.1)
+    model = nn.ModuleDict(dict(backbone=LiSA('tiny'), head=nn.Conv2d(1, 1, 1)))
+    groups = build_optim_wrapper(model, cfg.optim_wrapper).optimizer.param_groups
+    found = {id(group['params'][0]): (group['lr'], group['weight_decay']) for group in groups}
+    for name, parameter in model.named_parameters():
+        lr, decay = found[id(parameter)]
+        assert lr == pytest.approx(1e-5 if name.startswith('backbone') else 1e-4), name
+        assert (decay > 0) == (parameter.dim() > 1 and 'rpe_' not in name), name
     assert paramwise.custom_keys.rpe_.decay_mult == 0
     assert paramwise.norm_decay_mult == paramwise.bias_decay_mult == paramwise.flat_decay_mult == 0
     assert cfg.model.neck.in_channels == [512]

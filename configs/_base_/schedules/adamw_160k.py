@@ -17,5 +17,7 @@ param_scheduler = [
     dict(type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=160000, by_epoch=False),
 ]
 
+default_hooks = dict(checkpoint=dict(type='lisa_mm.AtomicCheckpointHook', max_keep_ckpts=3))
+
 # 8 GPUs with 2 images each
 auto_scale_lr = dict(enable=False, base_batch_size=16)
