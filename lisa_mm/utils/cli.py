@@ -21,6 +21,7 @@ except ImportError as error:
     sys.exit(f'ImportError: {error}')
 
 from mmengine.config import Config, DictAction  # noqa: E402
+from mmengine.device import get_device  # noqa: E402
 from mmengine.registry import RUNNERS  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
@@ -28,6 +29,7 @@ from lisa_mm.engine import CheckWeightsHook  # noqa: E402
 
 from .checkpoint import load_weights_only  # noqa: E402
 from .config import DATA_ROOT_VARIABLES, load_config  # noqa: E402
+from .distributed import prepare_for_cpu  # noqa: E402
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -96,6 +98,8 @@ def build_runner(cfg: Config) -> Runner:
     """
     if not cfg.get('resume'):
         load_weights_only()
+    if cfg.launcher != 'none' and get_device() == 'cpu':
+        prepare_for_cpu(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.register_hook(CheckWeightsHook())
     return runner

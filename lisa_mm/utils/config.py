@@ -209,19 +209,23 @@ def use_image_folder(cfg: Config, folder: str) -> None:
     # in the head, its loss, batch augmentations, the preprocessor
     before = head.num_classes
     for part in (cfg.model, cfg.get('data_preprocessor') or {}):
-        _replace(part, 'num_classes', before, len(classes))
+        replace_values(part, 'num_classes', before, len(classes))
 
 
-def _replace(part: Any, key: str, old: Any, new: Any) -> None:
-    """Replace a value wherever it stands under a key, in nested dicts and lists."""
+def replace_values(part: Any, key: str, old: Any, new: Any) -> int:
+    """Replace a value wherever it stands under a key, in nested dicts and lists.
+
+    Returns:
+        int: How often it did.
+    """
     if isinstance(part, (list, tuple)):
-        for item in part:
-            _replace(item, key, old, new)
-    elif isinstance(part, dict):
-        if part.get(key) == old:
-            part[key] = new
-        for item in part.values():
-            _replace(item, key, old, new)
+        return sum(replace_values(item, key, old, new) for item in part)
+    if not isinstance(part, dict):
+        return 0
+    found = int(part.get(key) == old)
+    if found:
+        part[key] = new
+    return found + sum(replace_values(item, key, old, new) for item in part.values())
 
 
 def check_data(cfg: Config, splits: tuple[str, ...]) -> None:

@@ -1,0 +1,15 @@
+"""LiSA-large, 300 epochs, ImageNet-1K, states of the optimiser shared out (DeepSpeed, ZeRO 2)."""
+
+_base_ = './lisa_l_imagenet.py'
+
+runner_type = 'FlexibleRunner'
+strategy = dict(
+    type='DeepSpeedStrategy',
+    bf16=dict(enabled=True),
+    gradient_clipping=5.0,
+    zero_optimization=dict(stage=2, overlap_comm=True, contiguous_gradients=True),
+)
+# DeepSpeed sees to the clipping
+optim_wrapper = dict(type='DeepSpeedOptimWrapper', clip_grad=None)
+# of a model in DeepSpeed's engine, MMEngine keeps no moving average
+custom_hooks = []

@@ -1,0 +1,26 @@
+"""LiSA-large, 300 epochs, ImageNet-1K, its weights shared out over the GPUs (FSDP)."""
+
+_base_ = './lisa_l_imagenet.py'
+
+runner_type = 'FlexibleRunner'
+strategy = dict(
+    type='FSDPStrategy',
+    model_wrapper=dict(
+        auto_wrap_policy=dict(
+            type='torch.distributed.fsdp.wrap.size_based_auto_wrap_policy', min_num_params=int(1e7)
+        ),
+        use_orig_params=True,
+    ),
+    state_dict_cfg='full',
+)
+# the weights, shared out, are flat: what is decayed goes by names
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        _delete_=True,
+        norm_decay_mult=0.0,
+        bias_decay_mult=0.0,
+        custom_keys=dict(rpe_=dict(decay_mult=0.0)),
+    )
+)
+# of weights that are shared out, MMEngine keeps no moving average
+custom_hooks = []
