@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os.path as osp
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,34 +148,6 @@ def check_swap(config: str, arch: str = 'tiny') -> dict[str, str]:
     except Exception as error:
         return dict(result='fails', reason=_describe(error))
     return dict(result='works', reason='')
-
-
-def run_isolated(function: Callable[..., dict], *args: Any, timeout: float) -> dict[str, str]:
-    """Run a check in a process of its own, which may crash or take too long.
-
-    Args:
-        function: The check, which returns a dict as :func:`check_swap` does.
-        *args: Its arguments.
-        timeout: Seconds that it may take.
-
-    Returns:
-        dict: What the check returned, or what came in between.
-    """
-    context = multiprocessing.get_context('fork')  # what is imported here is there at once
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=lambda: sender.send(function(*args)))
-    process.start()
-    sender.close()
-    try:
-        if not receiver.poll(timeout):
-            return dict(result='fails', reason=f'not done after {timeout:.0f} s')
-        return receiver.recv()
-    except EOFError:
-        process.join()
-        return dict(result='fails', reason=f'the process ended with exit code {process.exitcode}')
-    finally:
-        process.kill()
-        process.join()
 
 
 def detector_families(only: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:

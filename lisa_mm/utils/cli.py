@@ -98,7 +98,7 @@ def build_runner(cfg: Config) -> Runner:
     """
     if not cfg.get('resume'):
         load_weights_only()
-    if cfg.launcher != 'none' and get_device() == 'cpu':
+    if cfg.get('launcher', 'none') != 'none' and get_device() == 'cpu':
         prepare_for_cpu(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     runner.register_hook(CheckWeightsHook())

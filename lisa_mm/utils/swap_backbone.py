@@ -270,9 +270,9 @@ class _Swap:
             self.set(wrapper, 'optim_wrapper', 'constructor', CONSTRUCTOR)
             paramwise.setdefault('layer_decay_rate', 1.0)
         # factors of zero, also for weights of one dimension: those of norms and of layer scale
-        paramwise.update(
-            norm_decay_mult=0.0, bias_decay_mult=0.0, flat_decay_mult=0.0, custom_keys=keys
-        )
+        for key in ('norm_decay_mult', 'bias_decay_mult', 'flat_decay_mult'):
+            paramwise[key] = 0.0
+        paramwise['custom_keys'] = ConfigDict(keys)
         self.set(wrapper, 'optim_wrapper', 'paramwise_cfg', paramwise)
 
 

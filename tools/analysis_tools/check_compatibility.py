@@ -19,8 +19,8 @@ from lisa_mm.analysis.compatibility import (
     check_swap,
     decode_head_families,
     detector_families,
-    run_isolated,
 )
+from lisa_mm.analysis.isolation import run_isolated
 
 FAMILIES = {'mmdet': detector_families, 'mmseg': decode_head_families}
 TITLES = {'mmdet': 'Detectors of MMDetection', 'mmseg': 'Decode heads of MMSegmentation'}
@@ -52,7 +52,10 @@ def main():
     for i, job in enumerate(jobs):
         if any(job.items() <= row.items() for row in read_results(args.results)):
             continue
-        found = run_isolated(check_swap, job['config'], args.arch, timeout=args.timeout)
+        try:
+            found = run_isolated(check_swap, job['config'], args.arch, timeout=args.timeout)
+        except (ChildProcessError, TimeoutError) as error:
+            found = dict(result='fails', reason=str(error))
         row = {
             **job,
             **found,

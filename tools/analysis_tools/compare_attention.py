@@ -1,4 +1,4 @@
-"""Train variants of a small classifier with several seeds, and compare their accuracy.
+"""Train variants of a model with several seeds, and compare what they reach.
 
 Every finished run goes into RESULTS.json at once; what is there already is not
 trained again. Processes on different variants may share the file. The table of
@@ -6,15 +6,18 @@ means and spreads is made from it.
 """
 
 import argparse
+import resource
 import statistics
 import sys
 import time
 from pathlib import Path
 
+import torch
 import torch.nn.functional as F
 from mmengine.config import Config
 
-from lisa_mm.analysis.benchmark import add_results, read_results
+from lisa_mm.analysis.benchmark import add_results, describe_environment, read_results
+from lisa_mm.analysis.isolation import run_isolated
 from lisa_mm.models import StructureAwareAttention
 from lisa_mm.ops import apply_patterns, structural_patterns
 from lisa_mm.registry import MODELS
@@ -76,7 +79,7 @@ def parse_args():
     parser.add_argument(
         '--config',
         default=str(CONFIGS / 'lisa_mini_custom.py'),
-        help='classifier to vary; configs/lisa_mini_custom.py by default',
+        help='model to vary; configs/lisa_mini_custom.py by default',
     )
     parser.add_argument(
         '--variants',
@@ -86,6 +89,12 @@ def parse_args():
     )
     parser.add_argument('--only', nargs='+', help='names of the variants to train; all by default')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='0 1 2 by default')
+    parser.add_argument(
+        '--metrics',
+        nargs='+',
+        default=['accuracy/top1'],
+        help='what the evaluator calls them; accuracy/top1 by default',
+    )
     parser.add_argument('--epochs', type=int, help='what the config says by default')
     parser.add_argument('--minutes', type=float, help='start no run after so many minutes')
     parser.add_argument('--work-dir', default='work_dirs/compare_attention', help='for the logs')
@@ -93,7 +102,7 @@ def parse_args():
 
 
 def train(args, change, seed):
-    """Train one variant with one seed; returns accuracy and number of parameters."""
+    """Train one variant with one seed; returns metrics, time, memory and number of parameters."""
     cfg = load_config(args.config, data_root=args.data_root)
     check_data(cfg, ('train', 'val'))
     cfg.merge_from_dict(change)
@@ -103,36 +112,55 @@ def train(args, change, seed):
     if args.epochs is not None:
         cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
         cfg.param_scheduler[-1].T_max = args.epochs
-    # mmengine keeps one runner of a name per process
-    cfg.experiment_name = f'compare_attention_{time.time_ns()}'
     cfg.log_level = 'WARNING'
     runner = build_runner(cfg)
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     runner.train()
-    accuracy = runner.message_hub.get_scalar('val/accuracy/top1').current()
+    scalars = runner.message_hub
     return dict(
-        accuracy=accuracy,
-        loss=runner.message_hub.get_scalar('train/loss').current(),
+        {name: scalars.get_scalar(f'val/{name}').current() for name in args.metrics},
+        loss=scalars.get_scalar('train/loss').current(),
         parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
         epochs=runner.max_epochs,
+        iterations=runner.max_iters,
+        # the first ones take longer
+        seconds_per_iteration=statistics.median(scalars.get_scalar('train/time').data[0]),
+        memory=peak_process_memory(),
+        **describe_environment('cuda' if torch.cuda.is_available() else 'cpu'),
     )
 
 
-def print_table(rows):
+def peak_process_memory():
+    """Return the bytes that this process has had at most, of a GPU if there is one."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def print_table(rows, metrics):
     """Print Markdown: mean and spread over the seeds, best variant first."""
     found = {}
     for row in rows:
-        found.setdefault((row['variant'], row['epochs']), []).append(row)
-    print('\n| variant | epochs | parameters | seeds | accuracy | deviation | training loss |')
-    print('|---|---|---|---|---|---|---|')
-    means = {key: statistics.mean(run['accuracy'] for run in runs) for key, runs in found.items()}
-    for key in sorted(found, key=means.get, reverse=True):
+        if all(name in row for name in metrics):
+            found.setdefault((row['variant'], row['epochs']), []).append(row)
+
+    def mean(key, name):
+        return statistics.mean(run[name] for run in found[key])
+
+    columns = ' | '.join(f'{name} | deviation' for name in metrics)
+    print(f'\n| variant | epochs | parameters | seeds | {columns} | training loss |')
+    print('|---' * (5 + 2 * len(metrics)) + '|')
+    for key in sorted(found, key=lambda key: mean(key, metrics[0]), reverse=True):
         runs = found[key]
-        accuracies = [run['accuracy'] for run in runs]
-        deviation = f'{statistics.stdev(accuracies):.1f}' if len(runs) > 1 else ''
-        loss = statistics.mean(run['loss'] for run in runs)
+        cells = []
+        for name in metrics:
+            values = [run[name] for run in runs]
+            cells += [f'{mean(key, name):.3g}']
+            cells += [f'{statistics.stdev(values):.2g}' if len(runs) > 1 else '']
         print(
             f'| {key[0]} | {key[1]} | {runs[0]["parameters"] / 1e6:.2f} M | {len(runs)} '
-            f'| {means[key]:.1f} | {deviation} | {loss:.3f} |'
+            f'| {" | ".join(cells)} | {mean(key, "loss"):.3f} |'
         )
 
 
@@ -154,12 +182,14 @@ def main():
             print(f'{len(jobs) - i} runs left for another time')
             break
         began = time.monotonic()
-        with one_line_errors():
-            row = train(args, variants[name], seed)
+        with one_line_errors(ChildProcessError):
+            # a process for each: MMEngine keeps things, and memory is that of one run
+            row = run_isolated(train, args, variants[name], seed)
         add_results(args.results, [{**job, **row}])
         seconds = time.monotonic() - began
-        print(f'{i + 1}/{len(jobs)} {name}, seed {seed}: {row["accuracy"]:.1f} ({seconds:.0f} s)')
-    print_table(read_results(args.results))
+        reached = ', '.join(f'{metric} {row[metric]:.4g}' for metric in args.metrics)
+        print(f'{i + 1}/{len(jobs)} {name}, seed {seed}: {reached} ({seconds:.0f} s)', flush=True)
+    print_table(read_results(args.results), args.metrics)
 
 
 if __name__ == '__main__':

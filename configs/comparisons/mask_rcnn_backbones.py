@@ -1,0 +1,14 @@
+"""LiSA-tiny and two peers in Mask R-CNN, for compare_attention.py.
+
+Each variant is what it changes in configs/mask_rcnn_lisa_t_custom.py.
+"""
+
+_base_ = './_base_/backbones.py'
+
+variants = {
+    'LiSA-tiny': {},
+    'ResNet-18': dict(model=dict(backbone={{_base_.resnet18}})),
+    'PVTv2-B1': dict(
+        model=dict(backbone={{_base_.pvt_v2_b1}}, neck=dict(in_channels=[64, 128, 320, 512]))
+    ),
+}

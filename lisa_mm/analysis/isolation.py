@@ -1,0 +1,55 @@
+"""Running a function in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.connection
+from collections.abc import Callable
+from typing import Any
+
+
+def run_isolated(function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
+    """Run a function in a process of its own, which may crash or take too long.
+
+    The process is forked: what is imported is there at once, but no threads
+    may have been at work before.
+
+    Args:
+        function: What to run; what it returns must be picklable.
+        *args: Its arguments.
+        timeout: Seconds that it may take. Defaults to None: any time.
+
+    Returns:
+        Any: What the function returned.
+
+    Raises:
+        ChildProcessError: If the process ended before; what it raised is
+            printed.
+        TimeoutError: If it was not done in time.
+
+    Example:
+        >>> from lisa_mm.analysis.isolation import run_isolated
+        >>> run_isolated(max, 1, 2)
+        2
+    """
+    context = multiprocessing.get_context('fork')
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(sender, function, *args))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(timeout):
+            raise TimeoutError(f'not done after {timeout:.0f} s')
+        return receiver.recv()
+    except EOFError:
+        process.join()
+        raise ChildProcessError(f'the process ended with exit code {process.exitcode}') from None
+    finally:
+        process.kill()
+        process.join()
+
+
+def _send(
+    sender: multiprocessing.connection.Connection, function: Callable[..., Any], *args: Any
+) -> None:
+    sender.send(function(*args))
