@@ -1,6 +1,6 @@
-"""LiSA-tiny with structure-aware and with softmax attention, for compare_attention.py.
+"""LiSA-tiny, and one of 0.7 M parameters, with structure-aware and with softmax attention.
 
-Each variant is what it changes in configs/lisa_mini_custom.py.
+For compare_attention.py. Each variant is what it changes in configs/lisa_mini_custom.py.
 """
 
 # The tables of tiny are made for 224 px; those that fit 64 px reach across grids of 16, 8, 4, 2.
@@ -30,4 +30,8 @@ variants = {
         tiny_64px, type='StructureAwareAttention'
     ),
     'softmax self-attention': variant(type='SelfAttention'),
+    'mini, structure-aware attention': {},
+    'mini, softmax self-attention': dict(
+        model=dict(backbone=dict(attention=dict(type='SelfAttention')))
+    ),
 }

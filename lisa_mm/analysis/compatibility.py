@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os.path as osp
+import sysconfig
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -214,7 +215,7 @@ def _read_model(path: Path) -> dict:
 def _describe(error: Exception) -> str:
     """Name an error and where it was raised: many of the codebases have no text."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    text = ' '.join(str(error).split())[:200]
+    text = ' '.join(str(error).split())[:200].replace(sysconfig.get_path('purelib'), '...')
     place = f'{osp.basename(frame.filename)}, {frame.name}'
     return (
         f'{type(error).__name__}: {text} ({place})' if text else f'{type(error).__name__} ({place})'

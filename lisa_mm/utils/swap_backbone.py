@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -279,7 +280,7 @@ class _Swap:
 def _find_owner(model: ConfigDict) -> tuple[ConfigDict, str]:
     """Find the part with the backbone: the model, or the detector that it is wrapped around."""
     for owner, path in ((model, 'model'), (model.get('detector') or {}, 'model.detector')):
-        if isinstance(owner.get('backbone'), dict):
+        if isinstance(owner.get('backbone'), dict) and 'type' in owner.backbone:
             return owner, path
     raise ValueError(f'the model ({_type_of(model)}) has no backbone that could be exchanged')
 
@@ -305,9 +306,10 @@ def _run(names: str, parts: Sequence[ConfigDict | list], forward: Callable) -> A
     random_state = torch.get_rng_state()
     try:
         modules = nn.ModuleList(MODELS.build(_without_weights(part)) for part in parts).eval()
-        channels = parts[0].get('in_channels', 3)
+        device = get_device()  # some parts have operators for GPUs only
+        image = torch.zeros(1, parts[0].get('in_channels', 3), PROBE_SIZE, PROBE_SIZE)
         with torch.no_grad():
-            return forward(modules, torch.zeros(1, channels, PROBE_SIZE, PROBE_SIZE))
+            return forward(modules.to(device), image.to(device))
     except Exception as error:  # whatever a part of a codebase raises, in its own words
         reason = ': '.join(filter(None, (type(error).__name__, str(error).partition('\n')[0])))
         raise ValueError(

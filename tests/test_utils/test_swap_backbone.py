@@ -180,6 +180,10 @@ def test_classifier():
             'VisionTransformer gives maps at strides',
         ),
         (
+            'mmdet::misc/d2_retinanet_r50-caffe_fpn_ms-90k_coco.py',
+            r'the model \(Detectron2Wrapper\) has no backbone that could be exchanged',
+        ),
+        (
             'mmpretrain::clip/clip_vit-base-p16_zeroshot-cls_cifar100.py',
             'has no backbone that could be exchanged',
         ),
