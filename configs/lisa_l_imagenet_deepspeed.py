@@ -9,7 +9,12 @@ strategy = dict(
     gradient_clipping=5.0,
     zero_optimization=dict(stage=2, overlap_comm=True, contiguous_gradients=True),
 )
-# DeepSpeed sees to the clipping
-optim_wrapper = dict(type='DeepSpeedOptimWrapper', clip_grad=None)
+# DeepSpeed sees to the clipping; its wrapper takes no clip_grad, not even None
+optim_wrapper = dict(
+    _delete_=True,
+    type='DeepSpeedOptimWrapper',
+    optimizer={{_base_.optim_wrapper.optimizer}},
+    paramwise_cfg={{_base_.optim_wrapper.paramwise_cfg}},
+)
 # of a model in DeepSpeed's engine, MMEngine keeps no moving average
 custom_hooks = []
