@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os.path as osp
 import sysconfig
 import traceback
@@ -21,6 +22,8 @@ from lisa_mm.utils.swap_backbone import swap_backbone
 
 # Of two images: positions enough at strides 8 to 64 for the 900 queries of DINO.
 SHAPES = (224, 256), (256, 224)
+# For those that need more, at strides of 128 and 256.
+LARGE_SHAPES = (320, 352), (352, 320)
 
 
 def synthetic_batch(
@@ -144,11 +147,13 @@ def check_swap(config: str, arch: str = 'tiny') -> dict[str, str]:
         swap_backbone(cfg, arch)
     except ValueError as error:
         return dict(result='refused', reason=str(error))
-    try:
-        train_and_predict(cfg)
-    except Exception as error:
-        return dict(result='fails', reason=_describe(error))
-    return dict(result='works', reason='')
+    for shapes in (SHAPES, LARGE_SHAPES):
+        try:
+            train_and_predict(copy.deepcopy(cfg), shapes)
+            return dict(result='works', reason='')
+        except Exception as error:
+            reason = _describe(error)
+    return dict(result='fails', reason=reason)
 
 
 def detector_families(only: Sequence[str] | None = None) -> Iterator[tuple[str, str]]:

@@ -18,8 +18,8 @@ ADAMW = {'mmdet': (1e-4, 0.05, 16), 'mmseg': (6e-5, 0.01, 16), 'mmpretrain': (1e
 CONSTRUCTOR = 'lisa_mm.LayerDecayOptimWrapperConstructor'
 # What the images of the configs for pretraining are normalised by: of ImageNet, in RGB.
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-# Wide enough for strides up to 32 to be told from each other, and for backbones that cut windows.
-PROBE_SIZE = 256
+# A multiple of all strides, and enough for the necks that go on to a hundredth of it.
+PROBE_SIZE = 320
 
 
 class FeatureMap(NamedTuple):
@@ -120,7 +120,7 @@ class _Swap:
         getattr(self, f'_heads_of_{self.scope}')(before, after)
         if self.scope != 'mmdet':  # whose detectors do not run on an image alone
             names = f'{_type_of(owner)} with LiSA'
-            _run(names, [owner], lambda models, image: models[0](image, mode='tensor'))
+            _run(names, [owner], lambda models, image: models[0](image, mode='predict'))
         # weights of the whole old model, or of its backbone
         for node, node_path, key in (
             (owner, path, 'pretrained'),

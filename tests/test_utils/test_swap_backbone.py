@@ -122,6 +122,12 @@ def test_segmenter_with_several_heads():
     assert [head.in_channels for head in cfg.model.decode_head] == [TINY, TINY]
 
 
+def test_segmenter_that_classifies_masks():
+    cfg = load_config('mmseg::maskformer/maskformer_r50-d32_8xb2-160k_ade20k-512x512.py')
+    swap_backbone(cfg, 'tiny')
+    assert cfg.model.decode_head.in_channels == TINY
+
+
 def test_heads_inside_of_heads_and_low_level_maps():
     cfg = load_config('mmseg::knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512.py')
     swap_backbone(cfg, 'tiny')

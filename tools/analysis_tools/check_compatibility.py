@@ -80,7 +80,7 @@ def make_tables(rows):
         '',
         'LiSA in one config of every family, put there by `tools/swap_backbone.py`: whether the',
         'model can be built, computes a loss and gradients, and predicts, on made-up images',
-        'of 224 x 256 pixels.',
+        'of 224 x 256 pixels, or 320 x 352 where that is too small.',
         '`refused`: LiSA cannot stand there, and the tool says so; `fails`: for another reason.',
         '',
         '```bash',
