@@ -32,6 +32,7 @@ def synthetic_batch(
     num_classes: int = 1,
     with_mask: bool = True,
     with_seg: bool = True,
+    with_proposals: bool = True,
 ) -> dict[str, Any]:
     """Make up a batch of two images with annotations, as the loaders would give it.
 
@@ -42,10 +43,11 @@ def synthetic_batch(
         num_classes: Labels are below it. Defaults to 1.
         with_mask: Whether a detector gets masks. Defaults to True.
         with_seg: Whether a detector gets label maps. Defaults to True.
+        with_proposals: Whether a detector gets proposals. Defaults to True.
 
     Returns:
         dict: ``inputs`` and ``data_samples`` for a data preprocessor; for a
-        detector with boxes and proposals.
+        detector with boxes.
 
     Example:
         >>> from lisa_mm.analysis.compatibility import synthetic_batch
@@ -65,8 +67,8 @@ def synthetic_batch(
         )
         for sample in batch['data_samples']:
             sample.gt_instances.labels -= 1
-            # for detectors without a proposal network
-            sample.proposals = InstanceData(bboxes=sample.gt_instances.bboxes.clone())
+            if with_proposals:
+                sample.proposals = InstanceData(bboxes=sample.gt_instances.bboxes.clone())
         return batch
     images = torch.randint(256, (2, 3, *shapes[0]), dtype=torch.uint8)
     if scope == 'mmseg':
@@ -113,7 +115,11 @@ def train_and_predict(
     # some augmentations and losses ask how far the training is
     MessageHub.get_current_instance().update_info_dict(dict(iter=0, epoch=0))
     loads = [step for dataset in iter_datasets(cfg.train_dataloader) for step in dataset.pipeline]
-    kinds = {key: any(step.get(key) for step in loads) for key in ('with_mask', 'with_seg')}
+    panoptic = any(step['type'] == 'LoadPanopticAnnotations' for step in loads)  # loads all
+    kinds = {
+        key: panoptic or any(step.get(key) for step in loads) for key in ('with_mask', 'with_seg')
+    }
+    kinds['with_proposals'] = not owner.get('rpn_head')  # Fast R-CNN has none
     batch = synthetic_batch(cfg.default_scope, shapes, num_classes, **kinds)
     losses = model.train()(**model.data_preprocessor(batch, True), mode='loss')
     loss, _ = model.parse_losses(losses)

@@ -103,7 +103,7 @@ def make_tables(rows):
             '| family | config | result |',
             '|---|---|---|',
         ]
-        for row in part:
+        for row in sorted(part, key=lambda row: row['family']):
             config = row['config'].removeprefix(f'{codebase}::')
             reason = row['reason'].replace('|', '\\|')
             result = f'{row["result"]}: {reason}' if reason else row['result']
