@@ -6,6 +6,7 @@ runner_type = 'FlexibleRunner'
 strategy = dict(
     type='DeepSpeedStrategy',
     bf16=dict(enabled=True),
+    inputs_to_half=['inputs'],
     gradient_clipping=5.0,
     zero_optimization=dict(stage=2, overlap_comm=True, contiguous_gradients=True),
 )

@@ -1,4 +1,7 @@
-"""LiSA-large, 300 epochs, ImageNet-1K, its weights shared out over the GPUs (FSDP)."""
+"""LiSA-large, 300 epochs, ImageNet-1K, its weights shared out over the GPUs (FSDP).
+
+Such a training cannot be resumed: MMEngine 0.10 fails to load the optimiser's state.
+"""
 
 _base_ = './lisa_l_imagenet.py'
 
@@ -13,14 +16,16 @@ strategy = dict(
     ),
     state_dict_cfg='full',
 )
-# the weights, shared out, are flat: what is decayed goes by names
+# The weights, shared out, are flat: what is decayed goes by names. MMEngine would clip the gradients
+# by the norm of each process's share.
 optim_wrapper = dict(
+    clip_grad=None,
     paramwise_cfg=dict(
         _delete_=True,
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
         custom_keys=dict(rpe_=dict(decay_mult=0.0)),
-    )
+    ),
 )
 # of weights that are shared out, MMEngine keeps no moving average
 custom_hooks = []

@@ -14,7 +14,12 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 from PIL import Image, ImageOps
 
-from lisa_mm.utils.checkpoint import CheckpointError, load_weights_only
+from lisa_mm.utils.checkpoint import (
+    CheckpointError,
+    check_weights,
+    load_checkpoint,
+    load_weights_only,
+)
 from lisa_mm.utils.cli import one_line_errors
 from lisa_mm.utils.config import load_config, set_checkpoint
 
@@ -50,7 +55,7 @@ def find_images(path):
 
 
 def build_predictor(cfg, device, score_thr):
-    """Return a function from the path of an image to a dict for JSON and an overlay picture."""
+    """Return the model, and a function from an image's path to a dict for JSON and a picture."""
     if cfg.default_scope == 'mmdet':
         from mmdet.apis import DetInferencer
 
@@ -60,10 +65,11 @@ def build_predictor(cfg, device, score_thr):
         def detect(path):
             result = inferencer(str(path), return_vis=True, pred_score_thr=score_thr)
             found = result['predictions'][0]
-            found['label_names'] = [classes[label] for label in found['labels']]
+            found.pop('panoptic_seg', None)  # an array; it is in the picture
+            found['label_names'] = [classes[label] for label in found.get('labels', [])]
             return found, result['visualization'][0]
 
-        return detect
+        return inferencer.model, detect
     if cfg.default_scope == 'mmseg':
         from mmseg.apis import MMSegInferencer
 
@@ -76,7 +82,7 @@ def build_predictor(cfg, device, score_thr):
             share = {classes[i]: n / counts.sum() for i, n in zip(labels, counts.tolist())}
             return dict(share_of_pixels=share), result['visualization']
 
-        return segment
+        return inferencer.model, segment
     from mmpretrain.apis import ImageClassificationInferencer
     from mmpretrain.visualization import UniversalVisualizer
 
@@ -91,7 +97,7 @@ def build_predictor(cfg, device, score_thr):
         picture = visualizer.visualize_cls(image, sample, classes=classes, draw_gt=False)
         return dict(label=label, label_name=classes[label], scores=scores), picture
 
-    return classify
+    return inferencer.model, classify
 
 
 def main():
@@ -103,7 +109,8 @@ def main():
     load_weights_only()
     logging.getLogger('mmengine').setLevel(logging.WARNING)
     with one_line_errors(CheckpointError, FileNotFoundError):
-        predict = build_predictor(cfg, args.device, args.score_thr)
+        model, predict = build_predictor(cfg, args.device, args.score_thr)
+        check_weights(model, load_checkpoint(cfg.load_from))
     skipped = {}
     for path in track_iter_progress(images):
         name = path.relative_to(root)
@@ -111,14 +118,13 @@ def main():
             with Image.open(path) as image:
                 image.load()
             found, picture = predict(path)
+            out = args.out / name
+            out.parent.mkdir(parents=True, exist_ok=True)
+            # the suffix stays in the name: a.jpg and a.png may lie in one folder
+            Path(f'{out}.json').write_text(json.dumps(found))
+            Image.fromarray(np.ascontiguousarray(picture)).save(f'{out}.png')
         except Exception as error:  # one image must not stop the others, whatever is wrong with it
             skipped[str(name)] = f'{type(error).__name__}: {error}'
-            continue
-        out = args.out / name
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # the suffix stays in the name: a.jpg and a.png may lie in one folder
-        Path(f'{out}.json').write_text(json.dumps(found))
-        Image.fromarray(np.ascontiguousarray(picture)).save(f'{out}.png')
     print(f'\n{len(images) - len(skipped)} of {len(images)} images are in {args.out}')
     for name, reason in skipped.items():
         print(f'left out {name}: {reason}')

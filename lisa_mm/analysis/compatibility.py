@@ -18,7 +18,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import InstanceData, PixelData
 
 from lisa_mm.utils.config import config_folder, iter_datasets, load_config
-from lisa_mm.utils.swap_backbone import swap_backbone
+from lisa_mm.utils.swap_backbone import NotTriedError, swap_backbone
 
 # Of two images: positions enough at strides 8 to 64 for the 900 queries of DINO.
 SHAPES = (224, 256), (256, 224)
@@ -151,6 +151,8 @@ def check_swap(config: str, arch: str = 'tiny') -> dict[str, str]:
         return dict(result='fails', reason=f'reading the config: {_describe(error)}')
     try:
         swap_backbone(cfg, arch)
+    except NotTriedError as error:
+        return dict(result='fails', reason=str(error))
     except ValueError as error:
         return dict(result='refused', reason=str(error))
     for shapes in (SHAPES, LARGE_SHAPES):

@@ -7,15 +7,19 @@ import multiprocessing.connection
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 
 def run_isolated(function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
     """Run a function in a process of its own, which may crash or take too long.
 
-    The process is forked: what is imported is there at once, but no threads
-    may have been at work before.
+    Without a GPU the process is forked: what is imported is there at once, but
+    no threads may have been at work before. With one it is started afresh,
+    which CUDA asks for.
 
     Args:
-        function: What to run; what it returns must be picklable.
+        function: What to run, of a module; what it takes and returns must be
+            picklable.
         *args: Its arguments.
         timeout: Seconds that it may take. Defaults to None: any time.
 
@@ -32,7 +36,7 @@ def run_isolated(function: Callable[..., Any], *args: Any, timeout: float | None
         >>> run_isolated(max, 1, 2)
         2
     """
-    context = multiprocessing.get_context('fork')
+    context = multiprocessing.get_context('spawn' if torch.cuda.is_available() else 'fork')
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(sender, function, *args))
     process.start()

@@ -184,6 +184,38 @@ def match_weights(module: nn.Module, weights: dict[str, Tensor]) -> Match:
     )
 
 
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the model inside of wrappers, for distributed training or augmentation in tests."""
+    while hasattr(model, 'module'):
+        model = model.module
+    return model
+
+
+def check_weights(model: nn.Module, checkpoint: dict[str, Any]) -> Match:
+    """Refuse a checkpoint that has nothing to do with a model.
+
+    Args:
+        model: The model, perhaps wrapped for distributed training.
+        checkpoint: What MMEngine would load into it, not what might be found.
+
+    Returns:
+        Match: How they go together.
+
+    Raises:
+        CheckpointError: If nothing fits, or less than what does not.
+    """
+    model = unwrap(model)
+    weights = state_dict_of(dict(state_dict=checkpoint.get('state_dict', checkpoint)))
+    match = match_weights(model, weights)
+    # a few misfits are as they should be: the classes of another data set
+    if match.loaded <= match.misfits:
+        raise CheckpointError(
+            f'the checkpoint is not for this {type(model).__name__}: {match}. Its first tensor '
+            f'is {next(iter(weights), None)}. Is it for another config?'
+        )
+    return match
+
+
 def load_weights(module: nn.Module, filename: str, prefix: str = '') -> Match:
     """Load weights into a module, and log in one line what was loaded and what not.
 

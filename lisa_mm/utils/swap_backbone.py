@@ -12,9 +12,13 @@ from mmengine.device import get_device
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from .environment import CODEBASES
+
 # For the AdamW that takes the place of SGD, by codebase: learning rate, weight decay and the
 # batch size that they are for, of Swin's recipes in MMDetection, MMSegmentation and MMPretrain.
 ADAMW = {'mmdet': (1e-4, 0.05, 16), 'mmseg': (6e-5, 0.01, 16), 'mmpretrain': (1e-3, 0.05, 1024)}
+# As in the recipes of configs/.
+DROP_PATH_RATES = dict(tiny=0.1, small=0.2, base=0.3, large=0.4)
 CONSTRUCTOR = 'lisa_mm.LayerDecayOptimWrapperConstructor'
 # What the images of the configs for pretraining are normalised by: of ImageNet, in RGB.
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
@@ -27,6 +31,10 @@ class FeatureMap(NamedTuple):
 
     channels: int
     stride: int | None
+
+
+class NotTriedError(ValueError):
+    """The model could not be built and run as it was, so that nothing can be said of LiSA in it."""
 
 
 def swap_backbone(cfg: Config, arch: str = 'small', checkpoint: str | None = None) -> list[str]:
@@ -50,6 +58,8 @@ def swap_backbone(cfg: Config, arch: str = 'small', checkpoint: str | None = Non
     Raises:
         ValueError: If the model cannot take LiSA; the message says why. The
             config is then as it was.
+        NotTriedError: A ValueError, if the model could not even be run with
+            its own backbone, for want of a package or an operator for instance.
 
     Example:
         >>> from lisa_mm.utils.config import load_config
@@ -60,11 +70,17 @@ def swap_backbone(cfg: Config, arch: str = 'small', checkpoint: str | None = Non
         model.backbone: ResNet -> LiSA, tiny, from scratch
         model.neck.in_channels: [256, 512, 1024, 2048] -> [64, 128, 256, 512]
     """
+    if cfg.get('default_scope') not in CODEBASES:
+        raise ValueError(
+            f'default_scope of the config must be one of {", ".join(CODEBASES)}, got '
+            f'{cfg.get("default_scope")!r}'
+        )
     init_default_scope(cfg.default_scope)
     swap = _Swap(cfg, arch, checkpoint)
     swap.model()
     swap.preprocessor()
     swap.optimizer()
+    swap.checkpoints()
     for key, value in swap.cfg.items():
         cfg[key] = value
     return swap.changes
@@ -94,20 +110,31 @@ class _Swap:
     def model(self) -> None:
         owner, path = self.owner, self.path
         old_type = owner.backbone.type
+        if owner.backbone.get('in_channels', 3) != 3:
+            raise ValueError(
+                f'{old_type} takes {owner.backbone.in_channels} channels, and images are expected '
+                'to have 3: set backbone and data_preprocessor by hand'
+            )
         before = _feature_maps(owner.backbone)
         stages = _choose_stages(before, self.scope, old_type)
         backbone = ConfigDict(
-            type='lisa_mm.LiSA', arch=self.arch, out_indices=stages, drop_path_rate=0.2
+            type='lisa_mm.LiSA',
+            arch=self.arch,
+            out_indices=stages,
+            drop_path_rate=DROP_PATH_RATES.get(self.arch, 0.2),
         )
-        if owner.backbone.get('in_channels', 3) != 3:
-            backbone.in_channels = owner.backbone.in_channels
-        after = _feature_maps(backbone)
+        after = _feature_maps(backbone, refuses=True)
         if self.checkpoint is not None:
             backbone.init_cfg = dict(
                 type='Pretrained', checkpoint=self.checkpoint, prefix='backbone.'
             )
         start = 'from scratch' if self.checkpoint is None else f'weights of {self.checkpoint}'
         self.changes.append(f'{path}.backbone: {old_type} -> LiSA, {self.arch}, {start}')
+        if stages[-1] < 3:
+            self.changes.append(
+                f'the last map is at stride {after[-1].stride}: LiSA is used up to its stage '
+                f'{stages[-1]}, as the old backbone was'
+            )
         old_backbone, owner.backbone = owner.backbone, backbone
         moved = [(a.stride, b.stride) for a, b in zip(before, after) if a.stride != b.stride]
         if moved:
@@ -120,14 +147,15 @@ class _Swap:
         getattr(self, f'_heads_of_{self.scope}')(before, after)
         if self.scope != 'mmdet':  # whose detectors do not run on an image alone
             names = f'{_type_of(owner)} with LiSA'
-            _run(names, [owner], lambda models, image: models[0](image, mode='predict'))
+            _run(names, [owner], ValueError, lambda models, image: models[0](image, mode='predict'))
         # weights of the whole old model, or of its backbone
         for node, node_path, key in (
             (owner, path, 'pretrained'),
             (owner, path, 'init_cfg'),
             (self.cfg, 'cfg', 'load_from'),
         ):
-            if node.get(key):
+            rules = key == 'init_cfg' and 'Pretrained' not in _type_of(node.get(key))
+            if node.get(key) and not rules:
                 self.set(node, node_path, key, None)
 
     def _neck(
@@ -150,7 +178,7 @@ class _Swap:
                     'hand'
                 )
             self.set(first, path, 'in_channels', fitted)
-        new_maps = _feature_maps(self.owner.backbone, neck)
+        new_maps = _feature_maps(self.owner.backbone, neck, refuses=True)
         self.owner.neck = neck
         return old_maps, new_maps
 
@@ -232,7 +260,10 @@ class _Swap:
 
     def preprocessor(self) -> None:
         """Normalise images as in pretraining."""
-        for node, path in ((self.owner, self.path), (self.cfg, 'cfg')):
+        nodes = [(self.cfg.model, 'model'), (self.cfg, 'cfg')]
+        if self.owner is not self.cfg.model:
+            nodes.insert(0, (self.owner, self.path))
+        for node, path in nodes:
             part, path = node.get('data_preprocessor'), f'{path}.data_preprocessor'
             if not isinstance(part, dict):
                 continue
@@ -246,10 +277,12 @@ class _Swap:
 
     def optimizer(self) -> None:
         """Train with AdamW, and decay neither norms, nor biases, nor position embeddings."""
-        wrapper = self.cfg.get('optim_wrapper')
-        if not wrapper or 'optimizer' not in wrapper:
+        wrapper = self.cfg.get('optim_wrapper') or {}
+        kind = (wrapper.get('optimizer') or {}).get('type')
+        if kind is None:
+            self.changes.append('optim_wrapper names no optimizer of its own: left as it is')
             return
-        if wrapper.optimizer.type == 'SGD':
+        if (kind if isinstance(kind, str) else kind.__name__).split('.')[-1] == 'SGD':
             lr, decay, batch_size = ADAMW[self.scope]
             base = (self.cfg.get('auto_scale_lr') or {}).get('base_batch_size', batch_size)
             adamw = dict(
@@ -276,6 +309,13 @@ class _Swap:
         paramwise['custom_keys'] = ConfigDict(keys)
         self.set(wrapper, 'optim_wrapper', 'paramwise_cfg', paramwise)
 
+    def checkpoints(self) -> None:
+        """Write checkpoints that survive being killed."""
+        hook = (self.cfg.get('default_hooks') or {}).get('checkpoint')
+        if hook and hook.get('type') == 'CheckpointHook':
+            path = 'default_hooks.checkpoint'
+            self.set(hook, path, 'type', 'lisa_mm.AtomicCheckpointHook')
+
 
 def _find_owner(model: ConfigDict) -> tuple[ConfigDict, str]:
     """Find the part with the backbone: the model, or the detector that it is wrapped around."""
@@ -285,11 +325,17 @@ def _find_owner(model: ConfigDict) -> tuple[ConfigDict, str]:
     raise ValueError(f'the model ({_type_of(model)}) has no backbone that could be exchanged')
 
 
-def _feature_maps(backbone: ConfigDict, neck: ConfigDict | list | None = None) -> list[FeatureMap]:
-    """Build a backbone, and a neck, and see what they make of an image."""
+def _feature_maps(
+    backbone: ConfigDict, neck: ConfigDict | list | None = None, refuses: bool = False
+) -> list[FeatureMap]:
+    """Build a backbone, and a neck, and see what they make of an image.
+
+    Where they cannot be run, that is a reason to refuse LiSA only if they could before.
+    """
     parts = [part for part in (backbone, neck) if part]
     names = ' and '.join(_type_of(part) for part in parts)
-    outs = _run(names, parts, lambda modules, image: nn.Sequential(*modules)(image))
+    kind = ValueError if refuses else NotTriedError
+    outs = _run(names, parts, kind, lambda modules, image: nn.Sequential(*modules)(image))
     if torch.is_tensor(outs) and neck is None:
         raise ValueError(f'{names} gives a bare tensor: its heads are made for it alone')
     outs = [outs] if torch.is_tensor(outs) else list(outs)
@@ -301,18 +347,23 @@ def _feature_maps(backbone: ConfigDict, neck: ConfigDict | list | None = None) -
     ]
 
 
-def _run(names: str, parts: Sequence[ConfigDict | list], forward: Callable) -> Any:
+def _run(
+    names: str,
+    parts: Sequence[ConfigDict | list],
+    kind: type[ValueError],
+    forward: Callable,
+) -> Any:
     """Build parts of a model without their weights, and run them on an empty image."""
     random_state = torch.get_rng_state()
     try:
         modules = nn.ModuleList(MODELS.build(_without_weights(part)) for part in parts).eval()
         device = get_device()  # some parts have operators for GPUs only
-        image = torch.zeros(1, parts[0].get('in_channels', 3), PROBE_SIZE, PROBE_SIZE)
+        image = torch.zeros(1, 3, PROBE_SIZE, PROBE_SIZE)
         with torch.no_grad():
             return forward(modules.to(device), image.to(device))
     except Exception as error:  # whatever a part of a codebase raises, in its own words
         reason = ': '.join(filter(None, (type(error).__name__, str(error).partition('\n')[0])))
-        raise ValueError(
+        raise kind(
             f'{names} could not be built and run on {PROBE_SIZE} x {PROBE_SIZE} pixels: {reason}'
         ) from error
     finally:
@@ -323,7 +374,8 @@ def _choose_stages(maps: list[FeatureMap], scope: str, name: str) -> tuple[int, 
     """Say which stages of LiSA take the place of the maps of another backbone."""
     strides = [m.stride for m in maps]
     own = {4: 0, 8: 1, 16: 2, 32: 3}
-    if all(stride in own for stride in strides) and strides == sorted(set(strides)):
+    fits = all(stride in own for stride in strides) and strides == sorted(set(strides))
+    if fits and not (scope == 'mmpretrain' and strides[-1] < 32):  # for small images
         return tuple(own[stride] for stride in strides)
     # A dilated pyramid of a segmenter: its heads name its stages, of which LiSA has as many.
     if scope == 'mmseg' and len(maps) == 4 and strides in ([4, 8, 8, 8], [4, 8, 16, 16]):

@@ -16,8 +16,10 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import BatchSampler
 
 from lisa_mm.engine import AtomicCheckpointHook
+from lisa_mm.engine.hooks.atomic_checkpoint_hook import _replace
 
 EPOCHS = 4
 ITERS = 3
@@ -53,7 +55,8 @@ class Metric(BaseMetric):
         self.results += data_samples
 
     def compute_metrics(self, results):
-        return dict(score=float(np.mean(results)))
+        score = float(np.mean(results))
+        return dict(score=score, other=2 * score)
 
 
 class NoteLosses(Hook):
@@ -73,7 +76,7 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train(work_dir, die_at=None, resume=False, workers=0, seed=1, **hook):
+def train(work_dir, die_at=None, resume=False, workers=0, seed=1, batches=False, **hook):
     torch.set_num_threads(1)
     kind, when = die_at or (None, None)
     if kind == 'write':
@@ -102,10 +105,14 @@ def train(work_dir, die_at=None, resume=False, workers=0, seed=1, **hook):
         dataset=Numbers(),
         sampler=dict(type='DefaultSampler', shuffle=True),
     )
+    train_loader = dict(loader)
+    if batches:  # as the detectors of MMDetection
+        del train_loader['batch_size']
+        train_loader['batch_sampler'] = dict(type=BatchSampler, batch_size=4, drop_last=False)
     runner = Runner(
         model=Model(),
         work_dir=str(work_dir),
-        train_dataloader=loader,
+        train_dataloader=train_loader,
         train_cfg=dict(by_epoch=True, max_epochs=EPOCHS),
         optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.01)),
         val_dataloader=dict(loader, sampler=dict(type='DefaultSampler', shuffle=False)),
@@ -181,22 +188,54 @@ def test_workers_are_seeded_by_epoch(tmp_path):
     assert run(tmp_path / 'killed', resume=True, workers=2) == pytest.approx(expected, rel=1e-6)
 
 
-def test_seed_of_the_checkpoint_is_the_samplers(tmp_path):
+@pytest.mark.parametrize('batches', [False, True])
+def test_seed_of_the_checkpoint_is_the_samplers(tmp_path, batches):
     """A run that was given no seed is resumed with the one that it drew."""
     (tmp_path / 'run').mkdir()
-    run(tmp_path / 'run', ('iteration', ITERS), dies=True, seed=7)
-    second = run(tmp_path / 'run', resume=True, seed=None)
+    run(tmp_path / 'run', ('iteration', ITERS), dies=True, seed=7, batches=batches)
+    second = run(tmp_path / 'run', resume=True, seed=None, batches=batches)
     (tmp_path / 'whole').mkdir()
-    assert second == pytest.approx(run(tmp_path / 'whole', seed=7), rel=1e-6)
+    assert second == pytest.approx(run(tmp_path / 'whole', seed=7, batches=batches), rel=1e-6)
+
+
+BEST = dict(save_best='score', rule='greater')
+
+
+def test_goes_on_after_a_better_checkpoint(tmp_path):
+    """MMEngine saves the epoch again after validation, which has drawn random numbers."""
+    (tmp_path / 'whole').mkdir()
+    (tmp_path / 'killed').mkdir()
+    expected = run(tmp_path / 'whole', **BEST)
+    run(tmp_path / 'killed', ('iteration', 2 * ITERS), dies=True, **BEST)
+    assert run(tmp_path / 'killed', resume=True, **BEST) == pytest.approx(expected, rel=1e-6)
 
 
 def test_best_checkpoint_is_removed_after_its_successor_is_whole(tmp_path):
     folder = tmp_path / 'run'
     folder.mkdir()
-    run(folder, save_best='score', rule='greater')
-    [best] = folder.glob('best_score_*.pth')
+    # the score is the loss, and "less" of it is better: that of the second epoch is
+    run(folder, ('rename', 'best_score_epoch_2.pth'), dies=True, save_best='score', rule='less')
+    assert (folder / 'best_score_epoch_1.pth').exists()
+    run(folder, resume=True, save_best='score', rule='less')
+    [best] = folder.glob('best_score_*')
     torch.load(best, weights_only=False)
-    assert not list(folder.glob('*.partial'))
+
+
+def test_several_best_checkpoints(tmp_path):
+    (tmp_path / 'run').mkdir()
+    run(tmp_path / 'run', save_best=['score', 'other'], rule='less')
+    names = sorted(path.name.split('_epoch')[0] for path in (tmp_path / 'run').glob('best_*'))
+    assert names == ['best_other', 'best_score']
+
+
+def test_folders_are_exchanged(tmp_path):
+    """Checkpoints of DeepSpeed are folders, and are saved twice where they are better."""
+    for name, text in (('epoch_1.pth', 'old'), ('partial', 'new')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'weights').write_text(text)
+    _replace(tmp_path / 'partial', tmp_path / 'epoch_1.pth')
+    assert [path.name for path in tmp_path.iterdir()] == ['epoch_1.pth']
+    assert (tmp_path / 'epoch_1.pth' / 'weights').read_text() == 'new'
 
 
 def test_checkpoint_of_other_processes_is_said(tmp_path, log):

@@ -15,7 +15,7 @@ def test_trains_what_is_missing(run_tool, class_folders, tmp_path):
     assert all(0 <= row['accuracy/top1'] <= 100 and row['loss'] > 0 for row in rows)
     # they differ in what the variant says, and in nothing else
     assert rows[0]['parameters'] == rows[1]['parameters']
-    assert '| softmax over patterns | 1 |' in out
+    assert '| softmax over patterns | 1 | lisa_mini_custom |' in out
 
 
 def test_unknown_variant(run_tool, class_folders):

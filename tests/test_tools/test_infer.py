@@ -58,6 +58,16 @@ def test_folder_with_awkward_and_broken_images(
         assert picture.width / picture.height == pytest.approx(96 / 64, rel=0.05)
 
 
+def test_checkpoint_of_another_model(run_tool, class_folders, tmp_path):
+    config = ROOT / 'configs/lisa_mini_custom.py'
+    write_checkpoint(tmp_path / 'model.pth', config, ('class_0', 'class_1'), class_folders)
+    write_images(tmp_path / 'images')
+    other = ROOT / 'configs/mask_rcnn_lisa_shapes.py'
+    args = '--config', other, '--checkpoint', 'model.pth'
+    out = run_tool(INFER, 'images', *args, fails=True)
+    assert 'CheckpointError: the checkpoint is not for this MaskRCNN' in out
+
+
 def test_errors_in_one_line(run_tool, tmp_path):
     args = '--config', ROOT / 'configs/mask_rcnn_lisa_shapes.py', '--checkpoint', 'no.pth'
     assert 'there is no image or folder nothing' in run_tool(INFER, 'nothing', *args, fails=True)

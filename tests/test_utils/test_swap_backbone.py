@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import torch
 from mmengine.config import ConfigDict
 from mmengine.optim import build_optim_wrapper
 from torch import nn
@@ -10,7 +11,7 @@ from torch import nn
 from lisa_mm.analysis.compatibility import train_and_predict
 from lisa_mm.models import LiSA
 from lisa_mm.utils.config import load_config
-from lisa_mm.utils.swap_backbone import swap_backbone
+from lisa_mm.utils.swap_backbone import NotTriedError, swap_backbone
 
 TINY = [64, 128, 256, 512]
 
@@ -20,10 +21,11 @@ def test_detector_with_a_pyramid():
     cfg.load_from = 'https://example.org/resnet.pth'
     changes = swap_backbone(cfg, 'tiny')
     assert cfg.model.backbone == dict(
-        type='lisa_mm.LiSA', arch='tiny', out_indices=(0, 1, 2, 3), drop_path_rate=0.2
+        type='lisa_mm.LiSA', arch='tiny', out_indices=(0, 1, 2, 3), drop_path_rate=0.1
     )
     assert cfg.model.neck.in_channels == TINY
     assert cfg.load_from is None
+    assert cfg.default_hooks.checkpoint.type == 'lisa_mm.AtomicCheckpointHook'
     # from 0.01 for 16 images with SGD
     assert cfg.optim_wrapper.optimizer.type == 'AdamW'
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-4)
@@ -88,7 +90,8 @@ def test_heads_that_read_the_backbone_directly():
     assert cfg.model.panoptic_head.in_channels == TINY
 
     cfg = load_config('mmdet::faster_rcnn/faster-rcnn_r50-caffe-dc5_1x_coco.py')
-    swap_backbone(cfg, 'tiny')
+    changes = swap_backbone(cfg, 'tiny')
+    assert any('LiSA is used up to its stage 2' in line for line in changes)
     assert cfg.model.backbone.out_indices == (2,)  # the stride that the dilated stage had
     assert cfg.model.rpn_head.in_channels == 256
     assert cfg.model.roi_head.bbox_roi_extractor.out_channels == 256
@@ -100,6 +103,9 @@ def test_detector_inside_of_another_model():
         'mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py'
     )
     changes = swap_backbone(cfg, 'tiny')
+    for preprocessor in (cfg.model.detector.data_preprocessor, cfg.model.data_preprocessor):
+        inner = preprocessor.get('data_preprocessor', preprocessor)
+        assert inner.bgr_to_rgb and inner.std == [58.395, 57.12, 57.375]
     assert cfg.model.detector.backbone.type == 'lisa_mm.LiSA'
     assert cfg.model.detector.neck.in_channels == TINY
     assert any(line.startswith('model.detector.backbone: ResNet -> LiSA') for line in changes)
@@ -154,6 +160,35 @@ def test_classifier():
     train_and_predict(cfg, num_classes=1000)
 
 
+def test_rules_of_initialisation_stay():
+    cfg = load_config('mmpretrain::swin_transformer/swin-tiny_16xb64_in1k.py')
+    rules = copy.deepcopy(cfg.model.init_cfg)
+    swap_backbone(cfg, 'tiny')
+    assert cfg.model.init_cfg == rules
+
+
+@pytest.mark.parametrize('kind', ['torch.optim.SGD', torch.optim.SGD])
+def test_sgd_by_another_name(kind):
+    cfg = load_config('mmpretrain::resnet/resnet18_8xb32_in1k.py')
+    cfg.optim_wrapper.optimizer.type = kind
+    swap_backbone(cfg, 'tiny')
+    assert cfg.optim_wrapper.optimizer.type == 'AdamW'
+
+
+def test_several_optimizers_are_left_alone():
+    cfg = load_config('mmpretrain::resnet/resnet18_8xb32_in1k.py')
+    cfg.optim_wrapper = dict(constructor='Own')
+    changes = swap_backbone(cfg, 'tiny')
+    assert 'optim_wrapper names no optimizer of its own: left as it is' in changes
+
+
+def test_what_cannot_run_as_it_is_says_nothing_of_lisa():
+    cfg = load_config('mmpretrain::resnet/resnet18_8xb32_in1k.py')
+    cfg.model.backbone.depth = 19
+    with pytest.raises(NotTriedError, match='ResNet could not be built and run .* KeyError'):
+        swap_backbone(cfg, 'tiny')
+
+
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
@@ -180,6 +215,10 @@ def test_classifier():
         (  # its two heads want maps of one size
             'mmseg::ocrnet/ocrnet_r101-d8_4xb2-40k_cityscapes-512x1024.py',
             'CascadeEncoderDecoder with LiSA could not be built and run',
+        ),
+        (
+            'mmpretrain::resnet/resnet18_8xb16_cifar10.py',
+            r'ResNet_CIFAR gives maps at strides \[8\]',
         ),
         (
             'mmpretrain::vision_transformer/vit-base-p16_64xb64_in1k.py',
@@ -214,6 +253,16 @@ def test_refuses_channels_that_do_not_fit():
     cfg = load_config('mmseg::pspnet/pspnet_r50-d8_4xb2-40k_cityscapes-512x1024.py')
     cfg.model.decode_head.in_index = 7
     with pytest.raises(ValueError, match=r'model.decode_head.in_index=7 .* 4 maps'):
+        swap_backbone(cfg, 'tiny')
+
+
+def test_refuses_other_images_and_other_codebases():
+    cfg = load_config('mmpretrain::resnet/resnet18_8xb32_in1k.py')
+    cfg.model.backbone.in_channels = 4
+    with pytest.raises(ValueError, match='ResNet takes 4 channels, and images are expected'):
+        swap_backbone(cfg, 'tiny')
+    cfg.default_scope = 'mmengine'
+    with pytest.raises(ValueError, match="default_scope .* one of mmdet, .* got 'mmengine'"):
         swap_backbone(cfg, 'tiny')
 
 

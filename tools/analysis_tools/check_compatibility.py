@@ -45,7 +45,13 @@ def main():
     logging.disable(logging.INFO)  # MMEngine's line for every weight that is initialised
     torch.set_num_threads(1)  # a forked process hangs in the threads of its parent
     jobs = [
-        dict(codebase=codebase, family=family, config=config, arch=args.arch)
+        dict(
+            codebase=codebase,
+            version=importlib.import_module(codebase).__version__,
+            family=family,
+            config=config,
+            arch=args.arch,
+        )
         for codebase in args.codebases
         for family, config in FAMILIES[codebase](args.only)
     ]
@@ -59,7 +65,6 @@ def main():
         row = {
             **job,
             **found,
-            'version': importlib.import_module(job['codebase']).__version__,
             **describe_environment('cpu'),
             'date': datetime.date.today().isoformat(),
         }

@@ -104,7 +104,6 @@ def parse_args():
 def train(args, change, seed):
     """Train one variant with one seed; returns metrics, time, memory and number of parameters."""
     cfg = load_config(args.config, data_root=args.data_root)
-    check_data(cfg, ('train', 'val'))
     cfg.merge_from_dict(change)
     cfg.work_dir = args.work_dir
     cfg.randomness = dict(seed=seed)
@@ -143,14 +142,14 @@ def print_table(rows, metrics):
     found = {}
     for row in rows:
         if all(name in row for name in metrics):
-            found.setdefault((row['variant'], row['epochs']), []).append(row)
+            found.setdefault((row['variant'], row['epochs'], row['config']), []).append(row)
 
     def mean(key, name):
         return statistics.mean(run[name] for run in found[key])
 
     columns = ' | '.join(f'{name} | deviation' for name in metrics)
-    print(f'\n| variant | epochs | parameters | seeds | {columns} | training loss |')
-    print('|---' * (5 + 2 * len(metrics)) + '|')
+    print(f'\n| variant | epochs | config | parameters | seeds | {columns} | training loss |')
+    print('|---' * (6 + 2 * len(metrics)) + '|')
     for key in sorted(found, key=lambda key: mean(key, metrics[0]), reverse=True):
         runs = found[key]
         cells = []
@@ -159,7 +158,7 @@ def print_table(rows, metrics):
             cells += [f'{mean(key, name):.3g}']
             cells += [f'{statistics.stdev(values):.2g}' if len(runs) > 1 else '']
         print(
-            f'| {key[0]} | {key[1]} | {runs[0]["parameters"] / 1e6:.2f} M | {len(runs)} '
+            f'| {" | ".join(map(str, key))} | {runs[0]["parameters"] / 1e6:.2f} M | {len(runs)} '
             f'| {" | ".join(cells)} | {mean(key, "loss"):.3f} |'
         )
 
@@ -172,10 +171,12 @@ def main():
     unknown = [name for name in names if name not in variants]
     if unknown:
         sys.exit(f'--only must name variants out of {list(variants)}, got {unknown}')
+    with one_line_errors():  # here rather than in the processes of the runs
+        check_data(load_config(args.config, data_root=args.data_root), ('train', 'val'))
     # all variants with one seed before the next: stopped early, the comparison stays fair
     jobs = [(name, seed) for seed in args.seeds for name in names]
     for i, (name, seed) in enumerate(jobs):
-        job = dict(variant=name, seed=seed, asked_epochs=args.epochs)
+        job = dict(config=Path(args.config).stem, variant=name, seed=seed, asked_epochs=args.epochs)
         if any(job.items() <= row.items() for row in read_results(args.results)):
             continue
         if args.minutes is not None and time.monotonic() - start > args.minutes * 60:

@@ -7,7 +7,6 @@ import os
 import os.path as osp
 import random
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,13 @@ from mmengine.dataset import worker_init_fn
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import EpochBasedTrainLoop, FlexibleRunner, Runner
+from torch.utils.data import Sampler
 
 from lisa_mm.registry import HOOKS
 
-PARTIAL = '.partial'
+PARTIAL = '.incomplete_checkpoint'
+PREVIOUS = '.previous_checkpoint'
 
 
 @HOOKS.register_module()
@@ -32,17 +33,25 @@ class AtomicCheckpointHook(CheckpointHook):
     renamed; then the file ``last_checkpoint`` is replaced; only then an older
     checkpoint is removed. So the one that ``resume`` finds is always whole.
 
-    An epoch-based training that is resumed gives the losses that it would have
-    given without a break, to the tolerance of the hardware: the states of the
-    random number generators of every rank are saved, what validation draws is
-    kept apart from what training draws, and the workers of the training loader
-    are seeded by seed, rank, worker and epoch. For this they start afresh in
-    every epoch, ``persistent_workers`` or not.
+    An epoch-based training that is resumed from the end of an epoch gives the
+    losses that it would have given without a break, to the tolerance of the
+    hardware: the states of the random number generators of every rank are
+    saved, what validation draws is kept apart from what training draws, and the
+    workers of the training loader are seeded by seed, rank, worker and epoch.
+    For this they start afresh in every epoch, ``persistent_workers`` or not.
 
-    On remote storage MMEngine's own way is kept.
+    What stays as it is in MMEngine: storage that is not local, or named by
+    ``file_client_args``; a checkpoint that is a folder (of DeepSpeed, or FSDP's
+    shards) and is saved a second time takes two renames, between which only
+    the old one is there, under another name; MMEngine's DeepSpeed strategy
+    does not show hooks what it resumes, and its FSDP strategy cannot resume.
 
     Args:
         **kwargs: Those of :class:`mmengine.hooks.CheckpointHook`.
+
+    Raises:
+        ValueError: At the start of a training, if ``save_best`` is used with
+            MMEngine's ``FlexibleRunner``, which would store a wrong epoch.
 
     Example:
         In a config::
@@ -55,24 +64,30 @@ class AtomicCheckpointHook(CheckpointHook):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._random_state: dict | None = None
-        self._resumed = False
+        self._sampler_seed: int | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Clear away what an earlier run did not finish writing."""
+        if self.save_best and isinstance(runner, FlexibleRunner):
+            raise ValueError(
+                'save_best cannot be used with FlexibleRunner: after validation MMEngine would '
+                'store the wrong epoch. Leave it out of default_hooks.checkpoint'
+            )
         super().before_train(runner)
         if self._is_local and is_main_process():
             for path in Path(self.out_dir).glob(f'*{PARTIAL}'):
                 _remove(path)
-        if self._resumed and hasattr(runner.train_dataloader.sampler, 'seed'):
-            # built before the seed was read from the checkpoint
-            runner.train_dataloader.sampler.seed = runner.seed
+        if self._sampler_seed is not None:
+            # the sampler was built before the checkpoint was read
+            _sampler_of(runner).seed = self._sampler_seed
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep the random state of this rank for the first epoch to come."""
         if not runner._resume:
             return
-        self._resumed = True
-        states = checkpoint.get('meta', {}).get('random_states') or []
+        meta = checkpoint.get('meta', {})
+        self._sampler_seed = meta.get('sampler_seed')
+        states = meta.get('random_states') or []
         if len(states) == get_world_size():
             self._random_state = states[get_rank()]
         else:
@@ -83,10 +98,13 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def before_train_epoch(self, runner: Runner) -> None:
         """Go on with the random numbers where the last epoch ended."""
-        if isinstance(runner.train_loop, EpochBasedTrainLoop):
+        by_epochs = isinstance(runner.train_loop, EpochBasedTrainLoop)
+        if by_epochs:
             _seed_workers(runner)
         if self._random_state is not None:
             _set_random_state(self._random_state)
+        if not by_epochs:
+            self._random_state = None  # it is soon out of date
 
     def after_train_epoch(self, runner: Runner) -> None:
         """Keep the random state before validation draws from it; save the checkpoint."""
@@ -94,7 +112,9 @@ class AtomicCheckpointHook(CheckpointHook):
         super().after_train_epoch(runner)
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
-        meta['random_states'] = all_gather_object(_get_random_state())
+        # That of the end of the epoch: for `save_best` MMEngine comes here after validation, too.
+        meta['random_states'] = all_gather_object(self._random_state or _get_random_state())
+        meta['sampler_seed'] = getattr(_sampler_of(runner), 'seed', None)
         if not self._is_local:
             super()._save_checkpoint_with_step(runner, step, meta)
             return
@@ -107,7 +127,8 @@ class AtomicCheckpointHook(CheckpointHook):
         name = self.filename_tmpl.format(step)
         self.last_ckpt = osp.join(self.out_dir, name)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        _AtomicRunner(runner).save_checkpoint(
+        saver = runner if isinstance(runner, _AtomicRunner) else _AtomicRunner(runner)
+        saver.save_checkpoint(
             self.out_dir,
             name,
             self.file_client_args,
@@ -136,13 +157,15 @@ class AtomicCheckpointHook(CheckpointHook):
             super()._save_best_checkpoint(_AtomicRunner(runner), metrics)
             for path in self.file_backend.outdated:
                 # an equal name has been replaced already
-                if path not in (self.best_ckpt_path, *self._best_paths()):
+                if path not in self._best_paths():
                     _remove(Path(path))
         finally:
             self.file_backend = backend
 
-    def _best_paths(self) -> Sequence[str]:
-        return list(getattr(self, 'best_ckpt_path_dict', {}).values())
+    def _best_paths(self) -> list[str]:
+        if len(self.key_indicators) == 1:
+            return [self.best_ckpt_path]
+        return list(self.best_ckpt_path_dict.values())
 
     @property
     def _is_local(self) -> bool:
@@ -191,6 +214,12 @@ class _SeedWorker:
         torch.manual_seed(seed)
 
 
+def _sampler_of(runner: Runner) -> Sampler:
+    """Return the sampler that shuffles: MMDetection's stand in a sampler of batches."""
+    loader = runner.train_dataloader
+    return getattr(loader.batch_sampler, 'sampler', loader.sampler)
+
+
 def _seed_workers(runner: Runner) -> None:
     """Let the workers of the training loader start anew, with seeds of this epoch."""
     loader = runner.train_dataloader
@@ -228,16 +257,19 @@ def _replace(partial: Path, path: Path) -> None:
     """Put a finished file or folder in its place, for good."""
     files = [p for p in partial.rglob('*') if p.is_file()] if partial.is_dir() else [partial]
     for file in files:
-        _sync(file)
-    if path.is_dir():  # of the same step of an earlier run; a folder replaces only empty ones
-        shutil.rmtree(path)
+        _sync(file, os.O_RDWR)  # Windows syncs only what may be written
+    previous = path.with_name(path.name + PREVIOUS)
+    if path.is_dir():  # a folder cannot replace another one
+        _remove(previous)
+        path.replace(previous)
     partial.replace(path)
     if os.name == 'posix':  # elsewhere folders cannot be opened
-        _sync(path.parent)
+        _sync(path.parent, os.O_RDONLY)
+    _remove(previous)
 
 
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
     try:
         os.fsync(handle)
     finally:

@@ -7,9 +7,10 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from torch.distributed.fsdp import FullyShardedDataParallel
 
 from lisa_mm.registry import HOOKS
-from lisa_mm.utils.checkpoint import CheckpointError, match_weights, state_dict_of
+from lisa_mm.utils.checkpoint import check_weights, unwrap
 
 
 @HOOKS.register_module()
@@ -30,16 +31,8 @@ class CheckWeightsHook(Hook):
             CheckpointError: If nothing fits, or less than what does not.
         """
         model = runner.model
-        while hasattr(model, 'module'):  # distributed, or with test-time augmentation
-            model = model.module
-        # what MMEngine will load, not what it might have found
-        weights = state_dict_of(dict(state_dict=checkpoint.get('state_dict', checkpoint)))
-        match = match_weights(model, weights)
-        # a few misfits are as they should be: the classes of another data set
-        if match.loaded <= match.misfits:
-            raise CheckpointError(
-                f'the checkpoint is not for this {type(model).__name__}: {match}. Its first tensor '
-                f'is {next(iter(weights), None)}. Is it for another config?'
-            )
+        if isinstance(model, FullyShardedDataParallel):
+            return  # each process has a share of the weights, in another shape
+        match = check_weights(model, checkpoint)
         level = logging.WARNING if match.missing or match.misfits else logging.INFO
-        runner.logger.log(level, f'{type(model).__name__}: {match}')
+        runner.logger.log(level, f'{type(unwrap(model)).__name__}: {match}')
