@@ -107,8 +107,7 @@ def train(work_dir, die_at=None, resume=False, workers=0, seed=1, batches=False,
     )
     train_loader = dict(loader)
     if batches:  # as the detectors of MMDetection
-        del train_loader['batch_size']
-        train_loader['batch_sampler'] = dict(type=BatchSampler, batch_size=4, drop_last=False)
+        train_loader['batch_sampler'] = dict(type=BatchSampler, drop_last=False)
     runner = Runner(
         model=Model(),
         work_dir=str(work_dir),
