@@ -5,8 +5,15 @@ _base_ = 'mmdet::atss/atss_r50_fpn_1x_coco.py'
 import os.path as osp
 
 model = dict(
-    backbone=dict(_delete_=True, type='lisa_mm.LiSA', arch='small', drop_path_rate=0.2),
-    neck=dict(in_channels=[80, 160, 320, 640]),
+    backbone=dict(
+        _delete_=True,
+        type='lisa_mm.LiSA',
+        arch='small',
+        out_indices=(1, 2, 3),
+        drop_path_rate=0.2,
+    ),
+    # the map at stride 4 is not used, and its norm would have no gradient
+    neck=dict(in_channels=[160, 320, 640], start_level=0),
 )
 
 # of ./_base_/schedules/adamw_1x.py

@@ -64,7 +64,7 @@ def swap_backbone(cfg: Config, arch: str = 'small', checkpoint: str | None = Non
     Example:
         >>> from lisa_mm.utils.config import load_config
         >>> from lisa_mm.utils.swap_backbone import swap_backbone
-        >>> cfg = load_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
+        >>> cfg = load_config('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py')
         >>> for line in swap_backbone(cfg, 'tiny')[:2]:
         ...     print(line)
         model.backbone: ResNet -> LiSA, tiny, from scratch
@@ -177,6 +177,13 @@ class _Swap:
                     f'are not those of the backbone, {[m.channels for m in before]}: set them by '
                     'hand'
                 )
+            start = first.get('start_level') or 0
+            if start > 0:  # the norms of maps that nobody reads would have no gradients
+                fitted = fitted[start:]
+                self.owner.backbone.out_indices = self.owner.backbone.out_indices[start:]
+                self.set(first, path, 'start_level', 0)
+                if (first.get('end_level') or -1) > 0:
+                    self.set(first, path, 'end_level', first.end_level - start)
             self.set(first, path, 'in_channels', fitted)
         new_maps = _feature_maps(self.owner.backbone, neck, refuses=True)
         self.owner.neck = neck
@@ -220,20 +227,29 @@ class _Swap:
         return any(found)
 
     def _heads_of_mmseg(self, before: list[FeatureMap], after: list[FeatureMap]) -> None:
+        read: set[int] = set()
         for name in ('decode_head', 'auxiliary_head'):
             heads = self.owner.get(name) or []
             if isinstance(heads, dict):
-                self._segmentation_head(heads, f'{self.path}.{name}', after)
+                self._segmentation_head(heads, f'{self.path}.{name}', after, read)
                 continue
             for i, head in enumerate(heads):
-                self._segmentation_head(head, f'{self.path}.{name}.{i}', after)
+                self._segmentation_head(head, f'{self.path}.{name}.{i}', after, read)
+        if not self.owner.get('neck') and len(read) < len(after):
+            # the norms of maps that nobody reads have no gradients, which DDP must be told
+            self.set(self.cfg, 'cfg', 'find_unused_parameters', True)
 
-    def _segmentation_head(self, head: ConfigDict, path: str, maps: list[FeatureMap]) -> None:
-        """Fit a head, and those inside of it, by the maps that its ``in_index`` names."""
+    def _segmentation_head(
+        self, head: ConfigDict, path: str, maps: list[FeatureMap], read: set[int]
+    ) -> None:
+        """Fit a head, and those inside of it, by the maps that its ``in_index`` names.
+
+        Those maps are added to ``read``.
+        """
         channels = [m.channels for m in maps]
         for key, part in head.items():
             if key.endswith('_head') and isinstance(part, dict):
-                self._segmentation_head(part, f'{path}.{key}', maps)
+                self._segmentation_head(part, f'{path}.{key}', maps, read)
         if 'in_channels' in head:
             many = isinstance(head.in_channels, (list, tuple))
             index = head.get('in_index', range(len(head.in_channels)) if many else -1)
@@ -245,8 +261,10 @@ class _Swap:
                     f'go with the {len(channels)} maps that LiSA gives'
                 ) from error
             self.set(head, path, 'in_channels', fitted)
+            read.update(range(len(maps))[i] for i in (index if many else [index]))
         if 'c1_in_channels' in head:
             self.set(head, path, 'c1_in_channels', channels[0])
+            read.add(0)
 
     def _heads_of_mmpretrain(self, before: list[FeatureMap], after: list[FeatureMap]) -> None:
         fitted = self._fit_all({'head': self.owner.get('head')}, self.path, before[-1:], after[-1:])

@@ -21,18 +21,21 @@ def test_detector_with_a_pyramid():
     cfg.load_from = 'https://example.org/resnet.pth'
     changes = swap_backbone(cfg, 'tiny')
     assert cfg.model.backbone == dict(
-        type='lisa_mm.LiSA', arch='tiny', out_indices=(0, 1, 2, 3), drop_path_rate=0.1
+        type='lisa_mm.LiSA', arch='tiny', out_indices=(1, 2, 3), drop_path_rate=0.1
     )
-    assert cfg.model.neck.in_channels == TINY
+    # the map at stride 4 was not used: its norm would have no gradient
+    assert cfg.model.neck.in_channels == TINY[1:]
+    assert cfg.model.neck.start_level == 0
     assert cfg.load_from is None
     assert cfg.default_hooks.checkpoint.type == 'lisa_mm.AtomicCheckpointHook'
     # from 0.01 for 16 images with SGD
     assert cfg.optim_wrapper.optimizer.type == 'AdamW'
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(1e-4)
-    assert 'model.neck.in_channels: [256, 512, 1024, 2048] -> [64, 128, 256, 512]' in changes
+    assert 'model.neck.in_channels: [256, 512, 1024, 2048] -> [128, 256, 512]' in changes
     assert any(line.startswith('optim_wrapper.optimizer: dict(type=') for line in changes)
     model = train_and_predict(cfg)
     assert isinstance(model.backbone, LiSA)
+    assert all(parameter.grad is not None for parameter in model.backbone.parameters())
 
 
 def test_pretrained_weights_and_their_normalisation():
@@ -116,6 +119,7 @@ def test_segmenter():
     changes = swap_backbone(cfg, 'tiny')
     assert cfg.model.decode_head.in_channels == 512
     assert cfg.model.auxiliary_head.in_channels == 256
+    assert cfg.find_unused_parameters  # nobody reads the first two maps
     assert 'strides of the maps: [4, 8, 8, 8] -> [4, 8, 16, 32], as LiSA is not dilated' in changes
     assert cfg.model.pretrained is None
     assert cfg.optim_wrapper.optimizer.lr == pytest.approx(6e-5)
@@ -126,6 +130,7 @@ def test_segmenter_with_several_heads():
     cfg = load_config('mmseg::ocrnet/ocrnet_hr18_4xb2-40k_cityscapes-512x1024.py')
     swap_backbone(cfg, 'tiny')
     assert [head.in_channels for head in cfg.model.decode_head] == [TINY, TINY]
+    assert 'find_unused_parameters' not in cfg
 
 
 def test_segmenter_that_classifies_masks():
