@@ -17,7 +17,7 @@ from .environment import CODEBASES
 # For the AdamW that takes the place of SGD, by codebase: learning rate, weight decay and the
 # batch size that they are for, of Swin's recipes in MMDetection, MMSegmentation and MMPretrain.
 ADAMW = {'mmdet': (1e-4, 0.05, 16), 'mmseg': (6e-5, 0.01, 16), 'mmpretrain': (1e-3, 0.05, 1024)}
-# As in the recipes of configs/.
+# As in the recipes of configs/, which have none of a detector on LiSA-large.
 DROP_PATH_RATES = dict(tiny=0.1, small=0.2, base=0.3, large=0.4)
 CONSTRUCTOR = 'lisa_mm.LayerDecayOptimWrapperConstructor'
 # What the images of the configs for pretraining are normalised by: of ImageNet, in RGB.
@@ -101,7 +101,6 @@ class _Swap:
         """Set a value, and note it if it is another one than before."""
         old = node.get(key)
         if old != value:
-            # `_delete_` and the like are for files; what is compared by value is set as it is
             node[key] = value
             self.changes.append(f'{path}.{key}: {_short(old)} -> {_short(value)}')
 
