@@ -6,7 +6,8 @@ from lisa_mm.utils.environment import check_foundation
 # the place to say that an installed package is too old.
 check_foundation()
 
-from .attention import SelfAttention, StructureAwareAttention  # noqa: E402
-from .backbones import LiSA  # noqa: E402
+from . import attention, backbones  # noqa: E402
+from .attention import *  # noqa: E402, F403
+from .backbones import *  # noqa: E402, F403
 
-__all__ = ['LiSA', 'SelfAttention', 'StructureAwareAttention']
+__all__ = [*attention.__all__, *backbones.__all__]

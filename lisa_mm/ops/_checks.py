@@ -24,6 +24,12 @@ def check_count(name: str, value: object, minimum: int = 1) -> None:
         raise ValueError(f'{name} must be an integer of at least {minimum}, got {value!r}')
 
 
+def check_odd(name: str, value: object) -> None:
+    """Raise ``ValueError`` unless ``value`` is a positive odd integer."""
+    if not _is_integer(value) or value < 1 or value % 2 == 0:
+        raise ValueError(f'{name} must be a positive odd integer, got {value!r}')
+
+
 def check_heads(embed_dims: object, num_heads: object) -> None:
     """Raise ``ValueError`` unless the channels can be shared out among the heads."""
     check_count('embed_dims', embed_dims)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -133,19 +135,44 @@ class DenseCorrelation:
         return table
 
 
+def matrix_rows(
+    table: Tensor, positions: tuple[Tensor, Tensor], grid: tuple[int, int], boundary: str
+) -> Tensor:
+    """Return E_p[m - n] for chosen n, given by their rows and columns, and all m.
+
+    Args:
+        table: Tables E, (G, P, 2*ry+1, 2*rx+1).
+        positions: Rows and columns of K positions.
+        grid: (H, W).
+        boundary: ``'zero'`` or ``'circular'``.
+
+    Returns:
+        Tensor: (G, P, K, H, W).
+    """
+    starts = [size - 1 - place for size, place in zip(grid, positions)]
+    return _windows(table, grid, boundary)[:, :, starts[0], starts[1]]
+
+
 def _matrix(table: Tensor, grid: tuple[int, int], boundary: str) -> Tensor:
     """Build the matrices (G, N, P, N) of the correlations with tables (G, P, ...)."""
+    windows = _windows(table, grid, boundary).flip(2, 3).permute(0, 2, 3, 1, 4, 5)
+    positions = math.prod(grid)
+    return windows.reshape(table.shape[0], positions, table.shape[1], positions)
+
+
+def _windows(table: Tensor, grid: tuple[int, int], boundary: str) -> Tensor:
+    """Return the windows of tables, (G, P, H, W, H, W), that positions of a grid see.
+
+    The last position comes first: a window that starts at offset -n holds the row
+    of position n.
+    """
     for axis, size in zip((2, 3), grid):
         # every offset between two positions, and no other
         if boundary == 'zero':
             table = F.pad(table, pad_axis(axis, size - 1 - table.shape[axis] // 2))
         else:
             table = unwrap(wrap(table, axis, size), axis, size - 1)
-    # A window of the table that starts at offset -n holds the row of position n.
-    height, width = grid
-    windows = table.unfold(2, height, 1).unfold(3, width, 1).flip(2, 3)
-    windows = windows.permute(0, 2, 3, 1, 4, 5)
-    return windows.reshape(table.shape[0], height * width, table.shape[1], height * width)
+    return table.unfold(2, grid[0], 1).unfold(3, grid[1], 1)
 
 
 def _attention_kernel(maps: Tensor, x: Tensor) -> Tensor:

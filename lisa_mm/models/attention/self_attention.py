@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from lisa_mm.models.layers import init_layer
-from lisa_mm.ops._checks import check_heads
+from lisa_mm.ops._checks import to_pair
 from lisa_mm.registry import MODELS
+
+from ._base import QKVAttention, offsets, similarities, softmax_2d
 
 
 @MODELS.register_module()
-class SelfAttention(BaseModule):
-    """Multi-head self-attention: softmax(q k^T / sqrt(dk)) v, without positions.
+class SelfAttention(QKVAttention):
+    """Multi-head self-attention: softmax(q k^T / sqrt(c) + b) v.
 
-    By PyTorch's fused ``scaled_dot_product_attention``: memory grows with the
-    positions N, time with their square.
+    By PyTorch's fused ``scaled_dot_product_attention``: time grows with the
+    square of the positions N; memory with N, with a position bias with its
+    square, too.
 
     Args:
         embed_dims: Channels C of input and output.
-        num_heads: Heads G; each has C / G channels.
+        num_heads: Heads G; each has c = C / G channels.
+        position_bias: Whether there is a learned bias b for the offset from
+            query to key, per head. Defaults to False: no sense of position.
+        rpe_radius: Half extents (ry, rx) of the bias, in positions of the
+            grid; one number for both. Larger offsets take that of the largest.
+            Defaults to 13.
         qkv_bias: Whether queries, keys and values have a bias. Defaults to
             True.
         init_cfg: Initialisation config of MMEngine. Defaults to None.
@@ -35,33 +43,47 @@ class SelfAttention(BaseModule):
         >>> attention(torch.randn(2, 32, 7, 10)).shape
         torch.Size([2, 32, 7, 10])
 
-    Source: `Attention Is All You Need <https://arxiv.org/abs/1706.03762>`_.
+    Source: `Attention Is All You Need <https://arxiv.org/abs/1706.03762>`_;
+    the bias as in `Swin Transformer <https://arxiv.org/abs/2103.14030>`_.
     """
 
     def __init__(
         self,
         embed_dims: int,
         num_heads: int,
+        position_bias: bool = False,
+        rpe_radius: int | tuple[int, int] = 13,
         qkv_bias: bool = True,
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        check_heads(embed_dims, num_heads)
-        self.num_heads = num_heads
-        self.qkv = nn.Conv2d(embed_dims, 3 * embed_dims, 1, bias=qkv_bias)
-        self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
+        super().__init__(embed_dims, num_heads, qkv_bias, init_cfg)
         self.apply(init_layer)
+        self.rpe_bias = None
+        if position_bias:
+            ry, rx = to_pair('rpe_radius', rpe_radius, minimum=0)
+            self.rpe_bias = nn.Parameter(torch.zeros(num_heads, 2 * ry + 1, 2 * rx + 1))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix the positions of a map.
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Mix values, (B, G, c, H, W) like queries and keys."""
+        height, width = grid = query.shape[-2:]
+        bias = None
+        if self.rpe_bias is not None:
+            every = torch.arange(height * width, device=query.device)
+            bias = self._bias(every // width, every % width, grid).flatten(2).to(query.dtype)
+        tokens = (maps.flatten(3).transpose(2, 3).contiguous() for maps in (query, key, value))
+        out = F.scaled_dot_product_attention(*tokens, attn_mask=bias)
+        return out.transpose(2, 3).unflatten(3, grid)
 
-        Args:
-            x: (B, C, H, W), any grid.
+    def _kernels(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        logits = similarities(query, key) / query.shape[2] ** 0.5
+        if self.rpe_bias is not None:
+            logits = logits + self._bias(rows, columns, key.shape[-2:])
+        return softmax_2d(logits)
 
-        Returns:
-            Tensor: (B, C, H, W).
-        """
-        maps = self.qkv(x).flatten(2).unflatten(1, (3, self.num_heads, -1))
-        query, key, value = maps.transpose(-1, -2).contiguous().unbind(1)  # (B, G, N, c)
-        out = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(out.transpose(-1, -2).flatten(1, 2).unflatten(2, x.shape[-2:]))
+    def _bias(self, rows: Tensor, columns: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return the biases (G, K, H, W) of queries at K positions."""
+        dy, dx = (
+            offsets(start, size).clamp(-(extent // 2), extent // 2) + extent // 2
+            for start, size, extent in zip((rows, columns), grid, self.rpe_bias.shape[1:])
+        )
+        return self.rpe_bias[:, dy[:, :, None], dx[:, None, :]]

@@ -8,26 +8,32 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from lisa_mm.models.layers import init_layer
-from lisa_mm.ops import extend_table, interpolate_table, structure_aware_attention
+from lisa_mm.ops import (
+    extend_table,
+    interpolate_table,
+    structural_patterns,
+    structure_aware_attention,
+)
 from lisa_mm.ops._cache import PreparedTables
-from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_count, check_heads, check_option, to_pair
+from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_count, check_option, to_pair
 from lisa_mm.ops._choice import choose_impl
-from lisa_mm.ops._dense import DenseCorrelation
+from lisa_mm.ops._dense import DenseCorrelation, matrix_rows
 from lisa_mm.ops._fourier import FourierCorrelation
 from lisa_mm.ops._operators import attend, prepare_table
 from lisa_mm.ops._precision import compute_dtype
 from lisa_mm.ops._registration import is_compiling
 from lisa_mm.registry import MODELS
 
+from ._base import QKVAttention, check_positions, similarities
+
 RESOLUTIONS = ('extend', 'interpolate')
 
 
 @MODELS.register_module()
-class StructureAwareAttention(BaseModule):
+class StructureAwareAttention(QKVAttention):
     """Multi-head structure-aware attention (LiSA) on a grid.
 
     Queries and keys are L2-normalised per head, the tables start as white
@@ -94,8 +100,7 @@ class StructureAwareAttention(BaseModule):
         impl: str = 'auto',
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
-        check_heads(embed_dims, num_heads)
+        super().__init__(embed_dims, num_heads, qkv_bias, init_cfg)
         check_count('num_patterns', num_patterns)
         check_option('boundary', boundary, BOUNDARIES)
         check_option('resolution', resolution, RESOLUTIONS)
@@ -106,8 +111,6 @@ class StructureAwareAttention(BaseModule):
                 'tables are made for'
             )
         radius = to_pair('rpe_radius', rpe_radius, minimum=0)
-        self.embed_dims = embed_dims
-        self.num_heads = num_heads
         self.num_patterns = num_patterns
         self.boundary = boundary
         self.resolution = resolution
@@ -116,8 +119,6 @@ class StructureAwareAttention(BaseModule):
         # 1 / dk, and the output is a sum over P patterns.
         self.scale = (embed_dims // num_heads / num_patterns) ** 0.5
 
-        self.qkv = nn.Conv2d(embed_dims, 3 * embed_dims, 1, bias=qkv_bias)
-        self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
         shape = num_heads, num_patterns, 2 * radius[0] + 1, 2 * radius[1] + 1
         self.rpe_encoder = nn.Parameter(_white_noise(shape))
         self.rpe_decoder = nn.Parameter(_white_noise(shape))
@@ -128,32 +129,45 @@ class StructureAwareAttention(BaseModule):
             self._reference = to_pair('reference_grid', reference_grid, minimum=1)
             self.register_buffer('reference_grid', torch.tensor(self._reference))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Mix the positions of a map.
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Mix values, (B, G, c, H, W) like queries and keys."""
+        query, key = _l2_normalize(query) * self.scale, _l2_normalize(key)
+        if self._may_keep_tables(key):
+            encoder = self._prepared_table('rpe_encoder', key)
+            decoder = self._prepared_table('rpe_decoder', value)
+            return attend(query, key, value, encoder, decoder)
+        encoder, decoder = self.tables(key.shape[-2:])
+        return structure_aware_attention(
+            query, key, value, encoder, decoder, self.boundary, self.impl
+        )
+
+    def tables(self, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Return pattern encoders and decoders for a grid, (G, P, 2*ry+1, 2*rx+1) each."""
+        return self._table_for(grid, self.rpe_encoder), self._table_for(grid, self.rpe_decoder)
+
+    def patterns(self, x: Tensor) -> Tensor:
+        """Compute the structural patterns s of a map.
 
         Args:
             x: (B, C, H, W), any grid.
 
         Returns:
-            Tensor: (B, C, H, W).
+            Tensor: (B, G, P, H, W).
         """
-        query, key, value = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
-        # in at least float32: the square of a half-precision activation overflows
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        query = _l2_normalize(query.to(dtype)) * self.scale
-        key = _l2_normalize(key.to(dtype))
-        if self._may_keep_tables(key):
-            encoder = self._prepared_table('rpe_encoder', key)
-            decoder = self._prepared_table('rpe_decoder', value)
-            out = attend(query, key, value, encoder, decoder)
-        else:
-            grid = x.shape[-2:]
-            encoder = self._table_for(grid, self.rpe_encoder)
-            decoder = self._table_for(grid, self.rpe_decoder)
-            out = structure_aware_attention(
-                query, key, value, encoder, decoder, self.boundary, self.impl
-            )
-        return self.proj(out.flatten(1, 2))
+        query, key, _ = self.heads(x)
+        query, key = _l2_normalize(query) * self.scale, _l2_normalize(key)
+        encoder = self._table_for(x.shape[-2:], self.rpe_encoder)
+        return structural_patterns(query, key, encoder, self.boundary, self.impl)
+
+    def plain_kernels(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Compute the attention kernels a = q k of queries, from which the patterns are made.
+
+        Args and returns as in :meth:`kernels`, which gives the structure-aware
+        kernels K made of them.
+        """
+        rows, columns = check_positions(positions, x.shape[-2:])
+        query, key, _ = self.heads(x)
+        return self._similarities(query[..., rows, columns], key)
 
     def train(self, mode: bool = True) -> StructureAwareAttention:
         """Set training or evaluation mode; either way, forget the prepared tables."""
@@ -171,6 +185,17 @@ class StructureAwareAttention(BaseModule):
             f'rpe={_extent(self.rpe_encoder)}, boundary={self.boundary!r}, '
             f'resolution={self.resolution!r}, impl={self.impl!r}'
         )
+
+    def _similarities(self, query: Tensor, key: Tensor) -> Tensor:
+        return similarities(_l2_normalize(query) * self.scale, _l2_normalize(key))
+
+    def _kernels(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        grid = key.shape[-2:]
+        encoder, decoder = (
+            matrix_rows(table, (rows, columns), grid, self.boundary) for table in self.tables(grid)
+        )
+        patterns = torch.einsum('bgkhw,gpkhw->bgpk', self._similarities(query, key), encoder)
+        return torch.einsum('bgpk,gpkhw->bgkhw', patterns, decoder)
 
     def _table_for(self, grid: tuple[int, int], table: Tensor) -> Tensor:
         """Carry a table to a grid by the policy."""
@@ -254,11 +279,13 @@ class StructureAwareAttention(BaseModule):
 
 
 def _l2_normalize(x: Tensor) -> Tensor:
-    """Divide (B, G, C, H, W) by its norm over the channels of a head.
+    """Divide (B, G, c, ...) by its norm over the channels of a head, in at least float32.
 
-    On a CPU PyTorch's ``normalize`` takes ten times as long: its norm does not
-    vectorise over an axis in the middle.
+    The square of a half-precision activation overflows. On a CPU PyTorch's
+    ``normalize`` takes ten times as long: its norm does not vectorise over an
+    axis in the middle.
     """
+    x = x.to(torch.promote_types(x.dtype, torch.float32))
     return x * x.square().sum(2, keepdim=True).clamp_min(1e-12).rsqrt()
 
 

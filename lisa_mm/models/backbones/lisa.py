@@ -119,8 +119,9 @@ class LiSA(BaseModule):
         attention: Config of the attention of every block, or four of them,
             one per stage. It is built with ``embed_dims`` and ``num_heads`` of
             the stage, and, where the constructor of the module names them,
-            ``num_patterns``, ``rpe_radius`` and ``reference_grid``; what the
-            config itself says has precedence. Defaults to
+            ``num_patterns``, ``rpe_radius``, ``reference_grid`` and ``shift``
+            (True in every other block); what the config itself says has
+            precedence. Defaults to
             ``dict(type='StructureAwareAttention')``.
         pretrain_img_size: Size (H, W) in pixels of the images that the
             position embeddings are made for; one number for both. Gives the
@@ -248,14 +249,18 @@ class LiSA(BaseModule):
                 if i == 0
                 else Sequential(*_halve(dims[i - 1], dim, norm_cfg))
             )
-            cfg = _complete(
-                attentions[i],
-                embed_dims=dim,
-                num_heads=arch['num_heads'][i],
-                num_patterns=arch['num_patterns'][i],
-                rpe_radius=arch['rpe_radius'][i],
-                reference_grid=tuple(-(-size // STRIDES[i]) for size in pretrain_img_size),
-            )
+            cfgs = [
+                _complete(
+                    attentions[i],
+                    embed_dims=dim,
+                    num_heads=arch['num_heads'][i],
+                    num_patterns=arch['num_patterns'][i],
+                    rpe_radius=arch['rpe_radius'][i],
+                    reference_grid=tuple(-(-size // STRIDES[i]) for size in pretrain_img_size),
+                    shift=j % 2 == 1,
+                )
+                for j in range(depth)
+            ]
             rates, drop_path_rates = drop_path_rates[:depth], drop_path_rates[depth:]
             blocks = (
                 LiSABlock(
@@ -267,7 +272,7 @@ class LiSA(BaseModule):
                     norm_cfg,
                     with_cp,
                 )
-                for rate in rates
+                for cfg, rate in zip(cfgs, rates)
             )
             self.stages.append(Sequential(*blocks))
             if i in self.out_indices:

@@ -31,6 +31,32 @@ def test_computes_the_definition(grid, impl, boundary):
     assert reference.relative_error(module(x), expected) < 1e-10
 
 
+@pytest.mark.parametrize('boundary', ['zero', 'circular'])
+def test_patterns_and_kernels_are_those_of_the_definition(boundary):
+    torch.manual_seed(0)
+    module = StructureAwareAttention(
+        12, num_heads=3, num_patterns=2, rpe_radius=(3, 2), boundary=boundary
+    ).double()
+    x = torch.randn(1, 12, 4, 6, dtype=torch.float64)
+    query, key, _ = module.qkv(x).view(1, 3, 3, 4, 4, 6).unbind(1)
+    query = query / query.norm(dim=2, keepdim=True) * (4 / 2) ** 0.5
+    key = key / key.norm(dim=2, keepdim=True)
+    patterns, _ = reference.attention(query, key, key, *module.tables((4, 6)), boundary)
+    torch.testing.assert_close(module.patterns(x), patterns)
+    n = 2, 5
+    plain = torch.einsum('bgc,bgchw->bghw', query[..., 2, 5], key)
+    torch.testing.assert_close(module.plain_kernels(x, torch.tensor([n]))[:, :, 0], plain)
+    expected = torch.zeros(1, 3, 4, 6, dtype=torch.float64)
+    for y in range(4):
+        for u in range(6):
+            # what position n sees of a one at (y, u)
+            one = torch.zeros(1, 3, 1, 4, 6, dtype=torch.float64)
+            one[..., y, u] = 1
+            seen = reference.correlate(one, module.rpe_decoder, boundary)[:, :, 0]
+            expected[..., y, u] = (patterns * seen).sum(2)[..., 2, 5]
+    torch.testing.assert_close(module.kernels(x, torch.tensor([n]))[:, :, 0], expected)
+
+
 def test_every_parameter_gets_a_gradient():
     torch.manual_seed(0)
     module = StructureAwareAttention(8, 2, num_patterns=2, rpe_radius=3)

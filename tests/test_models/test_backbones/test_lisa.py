@@ -41,6 +41,17 @@ ATTENTIONS = {
     'circular': dict(type='StructureAwareAttention', boundary='circular'),
     'interpolate': dict(type='StructureAwareAttention', resolution='interpolate'),
     'self-attention': dict(type='SelfAttention'),
+    'position bias': dict(type='SelfAttention', position_bias=True),
+    'window': dict(type='WindowAttention'),
+    'halo': dict(type='HaloAttention'),
+    'Gaussian': dict(type='GaussianAttention'),
+    'external': dict(type='ExternalAttention'),
+    'external, one head': dict(type='ExternalAttention', multi_head=False),
+    'efficient': dict(type='EfficientAttention'),
+    'linear': dict(type='LinearAttention'),
+    'focused linear': dict(type='FocusedLinearAttention'),
+    'global filter': dict(type='GlobalFilter'),
+    'depthwise convolution': dict(type='DepthwiseConv'),
     'mixed': [dict(type='StructureAwareAttention')] * 2 + [dict(type='SelfAttention')] * 2,
 }
 every_attention = pytest.mark.parametrize('attention', ATTENTIONS.values(), ids=list(ATTENTIONS))
@@ -171,6 +182,13 @@ def test_every_parameter_is_needed_whatever_the_outputs():
     sum(feature.sum() for feature in model(torch.randn(1, 3, 64, 64))).backward()
     assert len(model.stages) == 2
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_windows_are_shifted_in_every_other_block():
+    model = LiSA(MINI, attention=dict(type='WindowAttention', window_size=5))
+    assert [block.attention.shift for block in model.stages[2]] == [False, True]
+    model = LiSA(MINI, attention=dict(type='WindowAttention', shift=False))
+    assert not any(block.attention.shift for block in model.stages[2])
 
 
 def test_an_attention_keeps_its_own_initialisation():
