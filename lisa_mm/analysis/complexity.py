@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lisa_mm.ops._choice import choose_impl
 from lisa_mm.ops._fourier import fft_size
+from lisa_mm.registry import MODELS
 
 aten = torch.ops.aten
 
@@ -65,10 +66,7 @@ def count_complexity(model: nn.Module, run: Callable[[], Any]) -> list[Complexit
         Complexity(name='total', parameters=32, multiply_adds=2400.0, activations=800)
     """
     parts = {'total': model, **dict(_parts(model))}
-    counts = {
-        name: Complexity(name, sum(p.numel() for p in part.parameters()))
-        for name, part in parts.items()
-    }
+    counts = {name: Complexity(name, _count(part)) for name, part in parts.items()}
     active = ['total']
     handles = []
     # on all modules of a part: heads are often run without a call of the head itself
@@ -150,6 +148,52 @@ def _correlations(maps: tuple[int, ...], table: tuple[int, ...], boundary: str) 
     return math.prod(maps[:3]) * (
         (1 + patterns) * _real_transform(points, 1) + 2 * patterns * points
     )
+
+
+def matched_mlp_ratios(backbone: dict[str, Any], changed: dict[str, Any]) -> tuple[float, ...]:
+    """Find MLPs that give a backbone as many parameters as another.
+
+    Args:
+        backbone: Config of a :class:`~lisa_mm.models.LiSA`.
+        changed: Config of one with the same channels and blocks, but another
+            attention, say.
+
+    Returns:
+        tuple[float, ...]: What to set ``mlp_ratios`` of the second to: those
+        that it has and the same number more, or less, in all stages.
+
+    Raises:
+        ValueError: If no MLPs are small enough.
+
+    Example:
+        >>> from lisa_mm.analysis import matched_mlp_ratios
+        >>> changed = dict(type='LiSA', arch='tiny', attention=dict(type='DepthwiseConv'))
+        >>> ratios = matched_mlp_ratios(dict(type='LiSA', arch='tiny'), changed)
+        >>> [round(ratio, 2) for ratio in ratios]
+        [6.25, 6.25, 6.25, 6.25]
+    """
+    own, other = (
+        MODELS.build({**cfg, 'out_indices': (3,), '_scope_': 'lisa_mm'})
+        for cfg in (backbone, changed)
+    )
+    mlps = [[block.mlp for block in stage] for stage in other.stages]
+    # a hidden channel takes two rows of weights and a bias
+    each = sum(mlp[0].in_channels * (2 * mlp[0].in_channels + 1) for stage in mlps for mlp in stage)
+    more = (_count(own) - _count(other)) / each
+    # with half a channel more: the backbone rounds down
+    ratios = tuple(
+        (stage[0][0].out_channels + 0.5) / stage[0][0].in_channels + more for stage in mlps
+    )
+    if min(ratios) * mlps[0][0][0].in_channels < 1:
+        raise ValueError(
+            f'the attention {changed.get("attention")} has too many parameters to be compared with '
+            f'{backbone.get("attention", "the default")}: take a larger backbone'
+        )
+    return ratios
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 class _Counter(TorchDispatchMode):

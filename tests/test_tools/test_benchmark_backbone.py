@@ -23,7 +23,7 @@ def test_measures_once_and_draws(run_tool, tmp_path, variant):
     if variant == 'plain':
         assert '/2 32x64' not in run_tool(SCRIPT, *args, *NAMES)
         out = run_tool(SCRIPT, *args, *NAMES, 'PVTv2-B2', fails=True)
-        assert "has ['LiSA-tiny', 'Swin-T'] at 32x64 already, without the others" in out
+        assert "has ['LiSA-tiny', 'Swin-T'] at 32x64, inference, plain already, without" in out
 
 
 def test_bad_input(run_tool):

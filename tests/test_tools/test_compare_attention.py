@@ -1,25 +1,71 @@
+import csv
 import json
+from pathlib import Path
 
+from PIL import Image
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 SCRIPT = 'tools/analysis_tools/compare_attention.py'
+NAMES = ['structure-aware (LiSA)', 'external', 'depthwise convolution']
 
 
 def test_trains_what_is_missing(run_tool, class_folders, tmp_path):
-    args = ['results.json', '--data-root', class_folders, '--epochs', 1, '--seeds', 0, '--only']
-    variants = ['default', 'softmax over patterns']
-    out = run_tool(SCRIPT, *args, 'default')
-    assert '1/1 default, seed 0: accuracy/top1 ' in out
-    out = run_tool(SCRIPT, *args, *variants)
-    assert 'default, seed 0' not in out and '2/2 softmax over patterns, seed 0:' in out
+    args = ['results.json', '--data-root', class_folders, '--epochs', 1, '--seeds', 0]
+    args += ['--match-parameters', '--only']
+    out = run_tool(SCRIPT, *args, NAMES[0])
+    assert f'1/1 {NAMES[0]}, seed 0: accuracy/top1 ' in out
+    out = run_tool(SCRIPT, *args, *NAMES[:2])
+    assert f'{NAMES[0]}, seed 0' not in out and f'2/2 {NAMES[1]}, seed 0:' in out
     rows = json.loads((tmp_path / 'results.json').read_text())
-    assert [row['variant'] for row in rows] == variants
+    assert [row['variant'] for row in rows] == NAMES[:2]
     assert all(0 <= row['accuracy/top1'] <= 100 and row['loss'] > 0 for row in rows)
-    # they differ in what the variant says, and in nothing else
+    # they differ in what the variant says, and in no more than that
+    assert abs(rows[1]['parameters'] / rows[0]['parameters'] - 1) < 2e-3
+    assert f'| {NAMES[1]} | lisa_mini_custom | ' in out
+    # a run of another length is another run
+    run_tool(SCRIPT, *args[:3], *args[5:], *NAMES[:1], '--seeds', 0, '--epochs', 2)
+    assert len(json.loads((tmp_path / 'results.json').read_text())) == 3
+
+
+def test_measures_once_and_draws(run_tool, tmp_path):
+    args = ['results.json', '--config', CONFIGS / 'lisa_t_imagenet.py', '--repeats', 1]
+    args += ['--match-parameters', '--sizes', '32x64', '33x35', '--only', *NAMES[:2]]
+    out = run_tool(SCRIPT, *args)
+    assert '4/4 33x35, training step' in out
+    rows = json.loads((tmp_path / 'results.json').read_text())
+    assert [row['variant'] for row in rows] == NAMES[:2] * 4
+    assert all(row['seconds'] > 0 and row['peak_bytes'] > 0 for row in rows)
+    with open(tmp_path / 'results.csv', newline='') as file:
+        table = list(csv.DictReader(file))
+    assert [line['variant'] for line in table] == NAMES[:2]
+    assert float(table[0]['inference at 32x64 (ms)']) > 0
+    assert float(table[1]['training step at 33x35 (MiB)']) > 0
+    assert Image.open(tmp_path / 'results.png').width > 1000
+    assert '/4 32x64' not in run_tool(SCRIPT, *args)
+    out = run_tool(SCRIPT, *args, NAMES[2], fails=True)
+    assert 'at 32x64, inference already, without the others: ratios are for what is' in out
+
+
+def test_variants_of_structure_aware_attention(run_tool, tmp_path):
+    """Those that the tool itself defines."""
+    args = ['results.json', '--config', CONFIGS / 'lisa_t_imagenet.py', '--sizes', '32x32']
+    args += ['--variants', CONFIGS / 'comparisons' / 'structure_aware_attention.py', '--repeats', 1]
+    run_tool(SCRIPT, *args, '--only', 'default', 'softmax over patterns')
+    rows = json.loads((tmp_path / 'results.json').read_text())
     assert rows[0]['parameters'] == rows[1]['parameters']
-    assert '| softmax over patterns | 1 | lisa_mini_custom |' in out
 
 
-def test_unknown_variant(run_tool, class_folders):
-    args = 'results.json', '--data-root', class_folders, '--only', 'no such'
-    out = run_tool(SCRIPT, *args, fails=True)
-    assert out.splitlines()[-1].startswith("--only must name variants out of ['default', ")
-    assert out.splitlines()[-1].endswith("got ['no such']")
+def test_bad_input(run_tool, class_folders):
+    def last(*args):
+        return run_tool(SCRIPT, *args, fails=True).splitlines()[-1]
+
+    args = 'results.json', '--data-root', class_folders
+    out = last(*args, '--only', 'no such')
+    assert out.startswith("--only must name variants out of ['structure-aware (LiSA)', ")
+    assert out.endswith("got ['no such']")
+    out = last(*args, '--iterations', 5)
+    assert out.endswith(
+        'lisa_mini_custom.py trains by epochs: give --epochs instead of --iterations'
+    )
+    assert last('results.json').startswith('nothing to do: give --sizes to measure, or --data-root')
+    assert last('results.csv').startswith('the results go into a .json file, got results.csv')

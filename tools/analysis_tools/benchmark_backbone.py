@@ -5,20 +5,19 @@ measured again. RESULTS.csv and RESULTS.png are made from it.
 """
 
 import argparse
-import statistics
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 from mmengine.registry import MODELS
 
-from lisa_mm.analysis import count_complexity, interleaved_times, peak_memory
 from lisa_mm.analysis.benchmark import (
-    add_results,
     describe_environment,
+    measure_jobs,
+    measure_models,
     parse_size,
-    read_results,
     write_csv,
 )
 from lisa_mm.utils.cli import one_line_errors
@@ -91,54 +90,12 @@ def parse_args():
     return parser.parse_args()
 
 
-def prepare(model, images, mode, variant):
-    """Return a function that runs a backbone once, on images or a whole step of training."""
-    model.train(mode == 'training step')
-    if variant == 'channels_last':
-        model = model.to(memory_format=torch.channels_last)
-        images = images.to(memory_format=torch.channels_last)
-    run = torch.compile(model) if variant == 'compile' else model
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-
-    def forward():
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=variant == 'autocast'):
-            return run(images)
-
-    def inference():
-        with torch.no_grad():
-            return forward()
-
-    def training_step():
-        sum(feature.float().mean() for feature in forward()).backward()
-        optimizer.step()
-        optimizer.zero_grad()  # at the end: gradients of before would hide the memory of these
-
-    return inference if mode == 'inference' else training_step
-
-
-def measure(args, size, mode, variant, names):
+def measure(args, job):
     """Return one row per backbone, all measured in turn."""
     torch.manual_seed(0)
-    images = torch.randn(args.batch, 3, *size, device=args.device)
-    functions, rows = {}, {}
-    for name in names:
-        model = MODELS.build(dict(BACKBONES[name])).to(args.device)
-        model.eval()
-        parts = count_complexity(model, lambda model=model: model(images[:1]))
-        rows[name] = dict(
-            name=name, parameters=parts[-1].parameters, multiply_adds=parts[-1].multiply_adds
-        )
-        functions[name] = prepare(model, images, mode, variant)
-    times = interleaved_times(functions, args.device, args.repeats, args.budget)
-    for name, row in rows.items():
-        seconds = statistics.median(times[name])
-        row.update(
-            images_per_second=args.batch / seconds,
-            seconds=seconds,
-            spread=[min(times[name]), max(times[name])],
-            peak_bytes=peak_memory(functions[name], args.device),
-        )
-    return list(rows.values())
+    images = torch.randn(args.batch, 3, *job['size'], device=args.device)
+    models = {name: MODELS.build(dict(BACKBONES[name])).to(args.device) for name in args.backbones}
+    return measure_models(models, images, job['mode'], job['variant'], args.repeats, args.budget)
 
 
 def print_tables(rows):
@@ -201,26 +158,13 @@ def main():
                 check_codebase(scope)
     setting = dict(describe_environment(args.device), batch=args.batch)
     jobs = [
-        (size, mode, variant)
+        dict(setting, size=list(size), mode=mode, variant=variant)
         for variant in args.variants
         for size in args.sizes
         for mode in ('inference', 'training step')
     ]
-    rows = read_results(args.results)
-    for done, (size, mode, variant) in enumerate(jobs):
-        job = dict(setting, size=list(size), mode=mode, variant=variant)
-        there = {row['name'] for row in rows if job.items() <= row.items()}
-        if set(args.backbones) <= there:
-            continue
-        # measured anew together, if one is missing: ratios are for one run
-        if there:
-            sys.exit(
-                f'{args.results} has {sorted(there)} at {size[0]}x{size[1]} already, without the '
-                'others: ratios are for backbones measured together. Use another file'
-            )
-        print(f'{done + 1}/{len(jobs)} {size[0]}x{size[1]}, {mode}, {variant}', flush=True)
-        found = measure(args, size, mode, variant, args.backbones)
-        rows = add_results(args.results, [{**job, **row} for row in found])
+    with one_line_errors():
+        rows = measure_jobs(args.results, jobs, args.backbones, partial(measure, args))
     own = [row for row in rows if setting.items() <= row.items()]
     print_tables(own)
     write_csv(args.results.with_suffix('.csv'), rows)

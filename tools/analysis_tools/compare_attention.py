@@ -1,8 +1,11 @@
-"""Train variants of a model with several seeds, and compare what they reach.
+"""Compare variants of a model: what they cost, and what they reach when trained.
 
-Every finished run goes into RESULTS.json at once; what is there already is not
-trained again. Processes on different variants may share the file. The table of
-means and spreads is made from it.
+With --sizes the backbones are measured: parameters, multiply-adds, time and
+memory of inference and of a training step. With --data-root the models are
+trained, with several seeds. Every measurement and every finished run goes into
+RESULTS.json at once; what is there already is not done again. Processes on
+different variants may share the file. The table (also RESULTS.csv) and the
+picture (RESULTS.png) are made from it.
 """
 
 import argparse
@@ -10,19 +13,31 @@ import resource
 import statistics
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from matplotlib.figure import Figure
 from mmengine.config import Config
 
-from lisa_mm.analysis.benchmark import add_results, describe_environment, read_results
+from lisa_mm.analysis import matched_mlp_ratios
+from lisa_mm.analysis.benchmark import (
+    add_results,
+    describe_environment,
+    measure_jobs,
+    measure_models,
+    parse_size,
+    read_results,
+    write_csv,
+)
 from lisa_mm.analysis.isolation import run_isolated
 from lisa_mm.models import StructureAwareAttention
 from lisa_mm.ops import apply_patterns, structural_patterns
 from lisa_mm.registry import MODELS
 from lisa_mm.utils.cli import build_runner, one_line_errors
 from lisa_mm.utils.config import check_data, load_config
+from lisa_mm.visualization.instances import COLORS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 NORMS = {
@@ -75,7 +90,6 @@ class NormalisationVariant(StructureAwareAttention):
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('results', type=Path, help='RESULTS.json, added to if it exists')
-    parser.add_argument('--data-root', required=True, help='folder with train/ and val/ of images')
     parser.add_argument(
         '--config',
         default=str(CONFIGS / 'lisa_mini_custom.py'),
@@ -83,34 +97,74 @@ def parse_args():
     )
     parser.add_argument(
         '--variants',
-        default=str(CONFIGS / 'comparisons' / 'structure_aware_attention.py'),
+        default=str(CONFIGS / 'comparisons' / 'attention_operators.py'),
         help='config file with a dict `variants` of what each changes; '
-        'configs/comparisons/structure_aware_attention.py by default',
+        'configs/comparisons/attention_operators.py by default',
     )
-    parser.add_argument('--only', nargs='+', help='names of the variants to train; all by default')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='0 1 2 by default')
+    parser.add_argument('--only', nargs='+', help='names of the variants; all by default')
     parser.add_argument(
+        '--match-parameters',
+        action='store_true',
+        help="widen or narrow the MLPs of every variant's LiSA backbone so that it has as many "
+        "parameters as the config's own",
+    )
+    training = parser.add_argument_group('training')
+    training.add_argument('--data-root', help='folder of the data that the config wants')
+    training.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2], help='0 1 2')
+    training.add_argument(
         '--metrics',
         nargs='+',
         default=['accuracy/top1'],
         help='what the evaluator calls them; accuracy/top1 by default',
     )
-    parser.add_argument('--epochs', type=int, help='what the config says by default')
-    parser.add_argument('--minutes', type=float, help='start no run after so many minutes')
-    parser.add_argument('--work-dir', default='work_dirs/compare_attention', help='for the logs')
-    return parser.parse_args()
+    length = training.add_mutually_exclusive_group()
+    length.add_argument('--epochs', type=int, help='what the config says by default')
+    length.add_argument('--iterations', type=int, help='the same, for a config without epochs')
+    training.add_argument('--minutes', type=float, help='start no run after so many minutes')
+    training.add_argument('--work-dir', default='work_dirs/compare_attention', help='for the logs')
+    cost = parser.add_argument_group('cost')
+    cost.add_argument(
+        '--sizes', type=parse_size, nargs='+', default=[], metavar='HxW', help='of images'
+    )
+    cost.add_argument('--batch', type=int, default=1, help='images at a time; 1 by default')
+    cost.add_argument('--repeats', type=int, default=5, help='5 by default')
+    cost.add_argument(
+        '--budget', type=float, default=30, help='seconds after which nothing is repeated; 30'
+    )
+    args = parser.parse_args()
+    if args.results.suffix != '.json':
+        sys.exit(f'the results go into a .json file, got {args.results}')
+    return args
+
+
+def load_variant(args, change):
+    """Read the config and make the changes of a variant."""
+    cfg = load_config(args.config, data_root=args.data_root)
+    backbone = cfg.model.backbone.to_dict()
+    cfg.merge_from_dict(change)
+    changed = cfg.model.backbone
+    if args.match_parameters and 'arch' in changed:
+        ratios = matched_mlp_ratios(backbone, changed.to_dict())
+        arch = (
+            MODELS.get(changed.type).arch_zoo[changed.arch]
+            if isinstance(changed.arch, str)
+            else changed.arch
+        )
+        changed.arch = dict(arch, mlp_ratios=ratios)
+    return cfg
 
 
 def train(args, change, seed):
     """Train one variant with one seed; returns metrics, time, memory and number of parameters."""
-    cfg = load_config(args.config, data_root=args.data_root)
-    cfg.merge_from_dict(change)
+    cfg = load_variant(args, change)
     cfg.work_dir = args.work_dir
     cfg.randomness = dict(seed=seed)
     cfg.default_hooks.checkpoint = None
-    if args.epochs is not None:
-        cfg.train_cfg.update(max_epochs=args.epochs, val_interval=args.epochs)
-        cfg.param_scheduler[-1].T_max = args.epochs
+    unit = 'iters' if 'max_iters' in cfg.train_cfg else 'epochs'
+    length = args.iterations if unit == 'iters' else args.epochs
+    if length is not None:
+        cfg.train_cfg.update({f'max_{unit}': length, 'val_interval': length})
+        cfg.param_scheduler[-1].T_max = length
     cfg.log_level = 'WARNING'
     runner = build_runner(cfg)
     if torch.cuda.is_available():
@@ -126,8 +180,12 @@ def train(args, change, seed):
         # the first ones take longer
         seconds_per_iteration=statistics.median(scalars.get_scalar('train/time').data[0]),
         memory=peak_process_memory(),
-        **describe_environment('cuda' if torch.cuda.is_available() else 'cpu'),
+        **describe_environment(device()),
     )
+
+
+def device():
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 def peak_process_memory():
@@ -137,46 +195,17 @@ def peak_process_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def print_table(rows, metrics):
-    """Print Markdown: mean and spread over the seeds, best variant first."""
-    found = {}
-    for row in rows:
-        if all(name in row for name in metrics):
-            found.setdefault((row['variant'], row['epochs'], row['config']), []).append(row)
-
-    def mean(key, name):
-        return statistics.mean(run[name] for run in found[key])
-
-    columns = ' | '.join(f'{name} | deviation' for name in metrics)
-    print(f'\n| variant | epochs | config | parameters | seeds | {columns} | training loss |')
-    print('|---' * (6 + 2 * len(metrics)) + '|')
-    for key in sorted(found, key=lambda key: mean(key, metrics[0]), reverse=True):
-        runs = found[key]
-        cells = []
-        for name in metrics:
-            values = [run[name] for run in runs]
-            cells += [f'{mean(key, name):.3g}']
-            cells += [f'{statistics.stdev(values):.2g}' if len(runs) > 1 else '']
-        print(
-            f'| {" | ".join(map(str, key))} | {runs[0]["parameters"] / 1e6:.2f} M | {len(runs)} '
-            f'| {" | ".join(cells)} | {mean(key, "loss"):.3f} |'
-        )
-
-
-def main():
-    args = parse_args()
+def train_missing(args, variants):
+    """Train what the results lack; all variants with one seed before the next."""
     start = time.monotonic()
-    variants = Config.fromfile(args.variants).variants
-    names = args.only or list(variants)
-    unknown = [name for name in names if name not in variants]
-    if unknown:
-        sys.exit(f'--only must name variants out of {list(variants)}, got {unknown}')
-    with one_line_errors():  # here rather than in the processes of the runs
-        check_data(load_config(args.config, data_root=args.data_root), ('train', 'val'))
-    # all variants with one seed before the next: stopped early, the comparison stays fair
-    jobs = [(name, seed) for seed in args.seeds for name in names]
+    # stopped early, the comparison stays fair
+    jobs = [(name, seed) for seed in args.seeds for name in variants]
     for i, (name, seed) in enumerate(jobs):
         job = dict(config=Path(args.config).stem, variant=name, seed=seed, asked_epochs=args.epochs)
+        if args.iterations is not None:
+            job['asked_iterations'] = args.iterations
+        if args.match_parameters:
+            job['matched'] = True
         if any(job.items() <= row.items() for row in read_results(args.results)):
             continue
         if args.minutes is not None and time.monotonic() - start > args.minutes * 60:
@@ -190,7 +219,180 @@ def main():
         seconds = time.monotonic() - began
         reached = ', '.join(f'{metric} {row[metric]:.4g}' for metric in args.metrics)
         print(f'{i + 1}/{len(jobs)} {name}, seed {seed}: {reached} ({seconds:.0f} s)', flush=True)
-    print_table(read_results(args.results), args.metrics)
+
+
+def measure(args, variants, job):
+    """Measure the backbones of all variants in turn."""
+    torch.manual_seed(0)
+    images = torch.randn(args.batch, 3, *job['size'], device=device())
+    models = {
+        name: MODELS.build(load_variant(args, change).model.backbone).to(images.device)
+        for name, change in variants.items()
+    }
+    rows = measure_models(models, images, job['mode'], repeats=args.repeats, budget=args.budget)
+    return [{'variant': row.pop('name'), **row} for row in rows]
+
+
+def measure_missing(args, variants):
+    """Measure what the results lack."""
+    setting = dict(config=Path(args.config).stem, batch=args.batch)
+    if args.match_parameters:
+        setting['matched'] = True
+    jobs = [
+        dict(setting, size=list(size), mode=mode, **describe_environment(device()))
+        for size in args.sizes
+        for mode in ('inference', 'training step')
+    ]
+    # in a process of its own: the runs that follow are forked, which threads must not be before
+    run = partial(run_isolated, measure, args, variants)
+    with one_line_errors():
+        measure_jobs(args.results, jobs, variants, run, key='variant')
+
+
+def summarise(rows, metrics):
+    """Return one row per variant: means and spreads over the seeds, and costs."""
+    found = {}
+    for row in rows:
+        key = row['config'], row['variant'], row.get('matched', False)
+        runs, costs = found.setdefault(key, ({}, []))
+        if 'mode' in row:
+            costs.append(row)
+        elif all(name in row for name in metrics):
+            length = (row['epochs'], row.get('iterations'))
+            runs.setdefault(length, []).append(row)
+    table = []
+    for (config, variant, _), (trained, costs) in found.items():
+        for (epochs, iterations), runs in trained.items() or [((None, None), [])]:
+            line = dict(variant=variant, config=config)
+            if runs:
+                line['parameters (M)'] = runs[0]['parameters'] / 1e6
+                line['epochs'] = epochs if epochs > 1 else None
+                line['iterations'] = iterations
+                line['seeds'] = len(runs)
+                for name in [*metrics, 'loss']:
+                    values = [run[name] for run in runs]
+                    line[name] = statistics.mean(values)
+                    line[f'{name}, deviation'] = statistics.stdev(values) if len(runs) > 1 else None
+            for row in costs:
+                size = 'x'.join(map(str, row['size']))
+                line['backbone (M)'] = row['parameters'] / 1e6
+                line[f'G multiply-adds at {size}'] = row['multiply_adds'] / 1e9
+                line[f'{row["mode"]} at {size} (ms)'] = row['seconds'] * 1e3
+                line[f'{row["mode"]} at {size} (MiB)'] = row['peak_bytes'] / 2**20
+            if len(line) > 2:
+                table.append(line)
+    table.sort(key=lambda line: -line.get(metrics[0], 0))
+    # all of them with the same columns, and only those that some have
+    columns = dict.fromkeys(
+        name for line in table for name, value in line.items() if value is not None
+    )
+    return [{name: line.get(name) for name in columns} for line in table]
+
+
+def print_table(table):
+    """Print Markdown."""
+    if not table:
+        return
+    print(f'\n| {" | ".join(table[0])} |')
+    print('|---' * len(table[0]) + '|')
+    for line in table:
+        cells = (
+            '' if value is None else f'{value:.4g}' if isinstance(value, float) else str(value)
+            for value in line.values()
+        )
+        print(f'| {" | ".join(cells)} |')
+
+
+def plot(rows, table, metrics, path):
+    """Draw what the variants reach, with deviations, and what they cost against the resolution."""
+    costs = [row for row in rows if 'mode' in row]
+    kinds = [
+        (mode, what)
+        for what in ('seconds', 'peak_bytes')
+        for mode in dict.fromkeys(row['mode'] for row in costs)
+    ]
+    reached = [name for name in metrics if any(line.get(name) is not None for line in table)]
+    names = list(dict.fromkeys(row['variant'] for row in rows))
+    number = len(reached) + len(kinds)
+    if not number:
+        return
+    columns = min(2, number)
+    figure = Figure(figsize=(6.4 * columns, 4.2 * -(-number // columns)), layout='constrained')
+    panels = list(figure.subplots(-(-number // columns), columns, squeeze=False).flat)
+    for axes in panels[number:]:
+        axes.axis('off')
+    styles = {
+        name: dict(
+            color='black' if i == 0 else COLORS[i % len(COLORS)],
+            marker='osD^vPX*h'[i % 9],
+            linestyle=('-', '--', ':')[i // len(COLORS) % 3],
+            linewidth=2.5 if i == 0 else 1.2,
+        )
+        for i, name in enumerate(names)
+    }
+    for axes, metric in zip(panels, reached):
+        lines = [line for line in table if line.get(metric) is not None][::-1]
+        for height, line in enumerate(lines):
+            deviation = line.get(f'{metric}, deviation') or 0
+            style = dict(styles[line['variant']], linestyle='', linewidth=1)
+            axes.errorbar(line[metric], height, xerr=deviation, capsize=3, **style)
+        axes.set_yticks(range(len(lines)), [line['variant'] for line in lines], fontsize=8)
+        axes.set(title=f'{metric}: mean and deviation of the seeds', xlabel=metric)
+        axes.grid(alpha=0.3, axis='x')
+    for axes, (mode, what) in zip(panels[len(reached) :], kinds):
+        for name in names:
+            points = sorted(
+                (
+                    row['size'][0] * row['size'][1],
+                    row[what] * (1e3 if what == 'seconds' else 2**-20),
+                )
+                for row in costs
+                if (row['variant'], row['mode']) == (name, mode)
+            )
+            if points:
+                axes.plot(*zip(*points), label=name, markersize=5, **styles[name])
+        unit = 'time (ms)' if what == 'seconds' else 'peak memory (MiB)'
+        axes.set(xscale='log', yscale='log', title=f'{mode}: {unit}', xlabel='pixels', ylabel=unit)
+        axes.grid(alpha=0.3, which='both')
+    if kinds:
+        handles = panels[len(reached)].get_legend_handles_labels()
+        figure.legend(*handles, loc='outside lower center', ncols=4, fontsize=8)
+    figure.suptitle(
+        f'{rows[0]["config"]}, {", ".join(sorted({r.get("device", "") for r in rows}))}'
+    )
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    args = parse_args()
+    if args.data_root is None and not args.sizes and not args.results.exists():
+        sys.exit('nothing to do: give --sizes to measure, or --data-root to train, or both')
+    if not Path(args.variants).is_file():
+        sys.exit(f'there is no file {args.variants}')
+    variants = Config.fromfile(args.variants).variants.to_dict()
+    unknown = [name for name in args.only or () if name not in variants]
+    if unknown:
+        sys.exit(f'--only must name variants out of {list(variants)}, got {unknown}')
+    variants = {name: variants[name] for name in args.only or variants}
+    with one_line_errors():  # here rather than in the processes of the runs
+        cfg = load_config(args.config, data_root=args.data_root)
+        if args.data_root is not None:
+            check_data(cfg, ('train', 'val'))
+    by_iterations = 'max_iters' in cfg.train_cfg
+    if args.iterations is not None and not by_iterations:
+        sys.exit(f'{args.config} trains by epochs: give --epochs instead of --iterations')
+    if args.epochs is not None and by_iterations:
+        sys.exit(f'{args.config} trains by iterations: give --iterations instead of --epochs')
+    if args.sizes:
+        measure_missing(args, variants)
+    if args.data_root is not None:
+        train_missing(args, variants)
+    rows = read_results(args.results)
+    table = summarise(rows, args.metrics)
+    print_table(table)
+    if table:
+        write_csv(args.results.with_suffix('.csv'), table)
+        plot(rows, table, args.metrics, args.results.with_suffix('.png'))
 
 
 if __name__ == '__main__':
