@@ -1,0 +1,138 @@
+"""Trained models, real images, and what goes in and out of the attention of a backbone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from lisa_mm.models import LiSA
+from lisa_mm.utils.checkpoint import check_weights, load_checkpoint, state_dict_of
+
+# so that no stage has a part of a position
+DIVISOR = 32
+
+
+def load_model(cfg: Config, checkpoint: str | os.PathLike | None = None) -> nn.Module:
+    """Build the model of a config, with the weights of a checkpoint, for evaluation.
+
+    Args:
+        cfg: Config of any codebase.
+        checkpoint: Checkpoint file. Defaults to None: random weights.
+
+    Returns:
+        nn.Module: The model, on the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        CheckpointError: If the checkpoint is not for this model.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = MODELS.build(cfg.model)
+    if checkpoint is not None:
+        loaded = load_checkpoint(os.fspath(checkpoint))
+        check_weights(model, loaded)
+        model.load_state_dict(state_dict_of(loaded), strict=False)
+    return model.eval()
+
+
+def find_backbone(model: nn.Module) -> LiSA:
+    """Return the LiSA backbone in a model.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    for module in model.modules():
+        if isinstance(module, LiSA):
+            return module
+    raise ValueError(f'{type(model).__name__} has no backbone of type lisa_mm.LiSA')
+
+
+def read_image(path: str | os.PathLike, size: int | tuple[int, int] | None = None) -> np.ndarray:
+    """Read an image for a look into a model.
+
+    Args:
+        path: The image.
+        size: What its shorter side becomes, in pixels, or both, (H, W).
+            Defaults to None: what they are. They are rounded to multiples of
+            32.
+
+    Returns:
+        np.ndarray: (H, W, 3), RGB, from 0 to 255.
+    """
+    image = ImageOps.exif_transpose(Image.open(path)).convert('RGB')
+    if isinstance(size, tuple):
+        sides = size[::-1]
+    else:
+        scale = 1 if size is None else size / min(image.size)
+        sides = [side * scale for side in image.size]
+    sides = [max(DIVISOR, round(side / DIVISOR) * DIVISOR) for side in sides]
+    return np.asarray(image.resize(sides, Image.Resampling.BILINEAR))
+
+
+def preprocess(model: nn.Module, image: np.ndarray) -> Tensor:
+    """Normalise an image as the data preprocessor of a model does, (1, 3, H, W)."""
+    channels = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))  # BGR
+    data = model.data_preprocessor(dict(inputs=[channels], data_samples=None), training=False)
+    return data['inputs']
+
+
+def attentions_of(backbone: LiSA) -> dict[str, nn.Module]:
+    """Name the attention modules of a backbone, such as ``'stages.2.0'``, in their order."""
+    return {
+        f'stages.{i}.{j}': block.attention
+        for i, stage in enumerate(backbone.stages)
+        for j, block in enumerate(stage)
+    }
+
+
+@torch.no_grad()
+def record(
+    backbone: LiSA, images: Tensor, modules: Mapping[str, nn.Module]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Run a backbone and keep what goes into some of its modules and what comes out.
+
+    Args:
+        backbone: The backbone.
+        images: (B, C, H, W).
+        modules: The modules, by name, each with one map as its argument.
+
+    Returns:
+        dict[str, tuple[Tensor, Tensor]]: Input and output by name.
+    """
+    found = {}
+    handles = [
+        module.register_forward_hook(
+            lambda _, args, out, name=name: found.update({name: (args[0], out)})
+        )
+        for name, module in modules.items()
+    ]
+    try:
+        backbone(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def spread_positions(grid: tuple[int, int], number: int) -> Tensor:
+    """Spread positions evenly over a grid: at most so many, (K, 2), rows and columns."""
+    rows, columns = _counts(grid, number)
+    axes = (
+        ((torch.arange(count) + 0.5) * size / count).long()
+        for count, size in zip((rows, columns), grid)
+    )
+    return torch.cartesian_prod(*axes)
+
+
+def _counts(grid: tuple[int, int], number: int) -> tuple[int, int]:
+    """Share out a number of positions over rows and columns of about the same distance."""
+    rows = min(grid[0], max(1, round((number * grid[0] / grid[1]) ** 0.5)))
+    columns = min(grid[1], max(1, number // rows))
+    return rows, columns

@@ -1,0 +1,35 @@
+import pytest
+from PIL import Image
+
+SCRIPT = 'tools/visualization/draw_attention.py'
+
+
+@pytest.fixture
+def image(tmp_path):
+    Image.linear_gradient('L').convert('RGB').resize((70, 50)).save(tmp_path / 'image.jpg')
+    return 'image.jpg'
+
+
+def test_draws_all_of_a_detector(run_tool, image, tmp_path):
+    run_tool(
+        SCRIPT, 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', image, '--pixel', 60, 3,
+        '--cfg-options', 'model.backbone._delete_=True', 'model.backbone.type=lisa_mm.LiSA',
+        'model.backbone.arch=tiny', 'model.neck.in_channels=[64,128,256,512]',
+    )  # fmt: skip
+    names = {path.name for path in (tmp_path / 'pictures').iterdir()}
+    pictures = ('tables', 'patterns', 'kernels', 'features', 'receptive_field')
+    assert names == {f'{name}.png' for name in pictures}
+    assert all(Image.open(tmp_path / 'pictures' / name).width > 300 for name in names)
+
+
+def test_bad_input(run_tool, image):
+    def last(*args):
+        return run_tool(SCRIPT, *args, fails=True).splitlines()[-1]
+
+    swin = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
+    assert last(swin, 'no.jpg') == 'there is no image no.jpg'
+    out = last(swin, image)
+    assert out == 'ValueError: MaskRCNN has no backbone of type lisa_mm.LiSA'
+    assert last(swin, image, '--heads', 0) == '--heads must be at least 1, got 0'
+    out = last(swin, image, '--checkpoint', 'no.pth')
+    assert out.startswith('FileNotFoundError: there is no checkpoint file no.pth')

@@ -1,0 +1,39 @@
+import json
+from pathlib import Path
+
+from PIL import Image
+
+CONFIG = Path(__file__).parents[2] / 'configs' / 'lisa_mini_custom.py'
+SCRIPT = 'tools/analysis_tools/kernel_redundancy.py'
+
+
+def test_measures_each_model_once_and_draws(run_tool, class_folders, tmp_path):
+    args = ['results.json', CONFIG, class_folders / 'val', '--data-root', class_folders]
+    args += ['--size', 64, '--num-images', 2, '--name']
+    out = run_tool(SCRIPT, *args, 'LiSA')
+    assert '| LiSA | stages.0.0 | 16x16 | 2 | ' in out and '| LiSA | mean |' in out
+    softmax = ['softmax', '--cfg-options', 'model.backbone.attention.type=SelfAttention']
+    run_tool(SCRIPT, *args, *softmax)
+    rows = json.loads((tmp_path / 'results.json').read_text())
+    assert [row['name'] for row in rows] == ['LiSA'] * 5 + ['softmax'] * 5
+    # weights that are never negative
+    assert all(row['head_cosine'] > 0 for row in rows[5:])
+    assert Image.open(tmp_path / 'results.png').width > 1000
+    out = run_tool(SCRIPT, *args, 'LiSA')
+    assert "has 'LiSA' already" in out
+    assert len(json.loads((tmp_path / 'results.json').read_text())) == 10
+
+
+def test_bad_input(run_tool, class_folders, tmp_path):
+    def last(results, images, *args):
+        args = [results, CONFIG, images, '--data-root', class_folders, '--name', 'a', *args]
+        return run_tool(SCRIPT, *args, fails=True).splitlines()[-1]
+
+    (tmp_path / 'empty').mkdir()
+    assert last('results.json', 'empty').startswith('empty holds no images (.bmp, ')
+    assert last('a.csv', 'empty') == 'the results go into a .json file, got a.csv'
+    out = last('results.json', class_folders, '--size', 0)
+    assert out == '--num-images, --num-positions and --size must be at least 1'
+    external = 'model.backbone.attention.type=ExternalAttention'
+    out = last('results.json', class_folders, '--cfg-options', external)
+    assert out.endswith("has kernels over positions: ['ExternalAttention']")

@@ -1,0 +1,133 @@
+"""Measure how much the kernels of a LiSA backbone's attention resemble each other.
+
+Mean resemblance of the kernels of different heads and of different layers, and
+their entropy, layer by layer. RESULTS.json keeps what was measured under each
+--name; the picture RESULTS.png shows all of them.
+"""
+
+import argparse
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from mmengine.config import DictAction
+from mmengine.utils import track_iter_progress
+
+from lisa_mm.analysis import kernel_redundancy
+from lisa_mm.analysis.benchmark import add_results, read_results
+from lisa_mm.analysis.inspection import find_backbone, load_model, preprocess, read_image
+from lisa_mm.utils.cli import one_line_errors
+from lisa_mm.utils.config import load_config
+from lisa_mm.visualization.instances import COLORS
+
+SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
+MEASURES = {
+    'head_cosine': 'cosine of heads',
+    'head_correlation': 'correlation of heads',
+    'layer_cosine': 'cosine with layers of the stage',
+    'layer_correlation': 'correlation with layers of the stage',
+    'entropy': 'relative entropy',
+}
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('results', type=Path, help='RESULTS.json, added to if it exists')
+    parser.add_argument('config', help='config file, or CODEBASE::NAME')
+    parser.add_argument('images', type=Path, help='folder of images')
+    parser.add_argument('--name', required=True, help='what to call the model in the picture')
+    parser.add_argument('--checkpoint', help='checkpoint file; random weights without')
+    parser.add_argument('--num-images', type=int, default=16, help='16 by default, spread evenly')
+    parser.add_argument('--num-positions', type=int, default=16, help='queries per image; 16')
+    parser.add_argument(
+        '--size',
+        type=int,
+        default=224,
+        help='side of the images in pixels, to which they are resized; 224 by default',
+    )
+    parser.add_argument('--data-root', help='for configs that read the classes from the data')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    return parser.parse_args()
+
+
+def choose_images(folder, number):
+    """Return so many images of a folder and its subfolders, spread evenly."""
+    paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        sys.exit(f'{folder} holds no images ({", ".join(SUFFIXES)})')
+    number = min(number, len(paths))
+    return [paths[i * len(paths) // number] for i in range(number)]
+
+
+def print_table(rows):
+    """Print Markdown: the layers of each model, and their means."""
+    print(f'\n| model | layer | grid | heads | {" | ".join(MEASURES.values())} |')
+    print('|---' * (4 + len(MEASURES)) + '|')
+    for name in dict.fromkeys(row['name'] for row in rows):
+        own = [row for row in rows if row['name'] == name]
+        means = {key: mean([row[key] for row in own]) for key in MEASURES}
+        for row in [*own, dict(means, layer='mean', grid=None, heads='')]:
+            grid = 'x'.join(map(str, row['grid'])) if row['grid'] else ''
+            cells = ('' if row[key] is None else f'{row[key]:.3f}' for key in MEASURES)
+            print(f'| {name} | {row["layer"]} | {grid} | {row["heads"]} | {" | ".join(cells)} |')
+
+
+def mean(values):
+    """Return the mean of those that are not None."""
+    values = [value for value in values if value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def plot(rows, path):
+    """Draw a panel for each measure, over the layers."""
+    names = list(dict.fromkeys(row['name'] for row in rows))
+    layers = list(dict.fromkeys(row['layer'] for row in rows))
+    figure = Figure(figsize=(4.6 * len(MEASURES), 3.6), layout='constrained')
+    for axes, (key, title) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items()):
+        for i, name in enumerate(names):
+            points = [
+                (layers.index(row['layer']), row[key])
+                for row in rows
+                if row['name'] == name and row[key] is not None
+            ]
+            if points:
+                color = 'black' if i == 0 else COLORS[i % len(COLORS)]
+                axes.plot(*zip(*points), color=color, marker='osD^vPX*h'[i % 9], label=name)
+        axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=7)
+        axes.set(title=title, xlim=(-0.5, len(layers) - 0.5))
+        axes.axhline(0, color='gray', linewidth=0.5)
+        axes.grid(alpha=0.3)
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc='outside lower center', ncols=6)
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    args = parse_args()
+    if args.results.suffix != '.json':
+        sys.exit(f'the results go into a .json file, got {args.results}')
+    if min(args.num_images, args.num_positions, args.size) < 1:
+        sys.exit('--num-images, --num-positions and --size must be at least 1')
+    rows = read_results(args.results)
+    if any(row['name'] == args.name for row in rows):
+        print(f'{args.results} has {args.name!r} already')
+    else:
+        paths = choose_images(args.images, args.num_images)
+        with one_line_errors():
+            cfg = load_config(args.config, args.cfg_options, args.data_root)
+            model = load_model(cfg, args.checkpoint)
+            images = (
+                # square, so that all are of one size
+                preprocess(model, read_image(path, (args.size, args.size)))
+                for path in track_iter_progress(paths)
+            )
+            found = kernel_redundancy(find_backbone(model), images, args.num_positions)
+        what = dict(name=args.name, images=len(paths), size=args.size)
+        rows = add_results(args.results, [{**what, **asdict(layer)} for layer in found])
+    print_table(rows)
+    plot(rows, args.results.with_suffix('.png'))
+
+
+if __name__ == '__main__':
+    main()
