@@ -53,7 +53,7 @@ def test_grows_with_the_stages_and_is_a_mean():
     assert [field.shape for field in fields] == [(64, 64)] * 4
     # FFTs leave rounding errors elsewhere
     reach = [(field > 1e-5 * field.max()).sum().item() for field in fields]
-    assert reach == sorted(reach) and reach[0] < reach[3]
+    assert reach[0] < reach[1] < min(reach[2:])
     together = effective_receptive_field(backbone, [images])
     for field, other in zip(fields, together):
         torch.testing.assert_close(field, other)
