@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmengine.fileio import LocalBackend
@@ -76,8 +77,17 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train(work_dir, die_at=None, resume=False, workers=0, seed=1, batches=False, **hook):
+def train(work_dir, die_at=None, resume=False, workers=0, seed=1, batches=False, rank=None, **hook):
+    """Train; with a rank, as one of two processes, each with random numbers of its own."""
     torch.set_num_threads(1)
+    distributed, name = {}, 'losses.txt'
+    if rank is not None:
+        os.environ['LOCAL_RANK'] = str(rank)
+        store = Path(work_dir, f'store_{resume}')
+        dist.init_process_group('gloo', init_method=f'file://{store}', rank=rank, world_size=2)
+        wrapper = dict(type='MMDistributedDataParallel', device_ids=None)
+        distributed = dict(launcher='pytorch', cfg=dict(model_wrapper_cfg=wrapper))
+        name = f'losses_{rank}.txt'
     kind, when = die_at or (None, None)
     if kind == 'write':
         put = LocalBackend.put
@@ -122,11 +132,12 @@ def train(work_dir, die_at=None, resume=False, workers=0, seed=1, batches=False,
                 type='lisa_mm.AtomicCheckpointHook', interval=1, max_keep_ckpts=1, **hook
             )
         ),
-        custom_hooks=[NoteLosses(Path(work_dir, 'losses.txt'), die_at)],
+        custom_hooks=[NoteLosses(Path(work_dir, name), die_at)],
         resume=resume,
-        randomness=dict(seed=seed),
+        randomness=dict(seed=seed, diff_rank_seed=rank is not None),
         log_level='ERROR',
         experiment_name=f'{Path(work_dir).name}_{resume}_{os.getpid()}',
+        **distributed,
     )
     runner.train()
 
@@ -139,8 +150,29 @@ def run(work_dir, *args, dies=False, **kwargs):
     process.start()
     process.join(120)
     assert process.exitcode == (-signal.SIGKILL if dies else 0)
-    lines = Path(work_dir, 'losses.txt').read_text().splitlines()
-    return {int(line.split()[0]): float(line.split()[1]) for line in lines}  # the last of each
+    return read_losses(work_dir)
+
+
+def read_losses(work_dir, name='losses.txt'):
+    """Return the last loss of each iteration."""
+    lines = Path(work_dir, name).read_text().splitlines()
+    return {int(line.split()[0]): float(line.split()[1]) for line in lines}
+
+
+def run_two(work_dir, *args, dies=False, **kwargs):
+    """Train in two processes; the losses of each."""
+    processes = [
+        multiprocessing.get_context('fork').Process(
+            target=train, args=(work_dir, *args), kwargs=dict(kwargs, rank=rank)
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == (-signal.SIGKILL if dies else 0)
+    return [read_losses(work_dir, f'losses_{rank}.txt') for rank in range(2)]
 
 
 @pytest.fixture(autouse=True)
@@ -185,6 +217,18 @@ def test_workers_are_seeded_by_epoch(tmp_path):
     expected = run(tmp_path / 'whole', workers=2)
     run(tmp_path / 'killed', ('iteration', 2 * ITERS), workers=2, dies=True)
     assert run(tmp_path / 'killed', resume=True, workers=2) == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_process_goes_on_with_its_own_random_numbers(tmp_path):
+    (tmp_path / 'whole').mkdir()
+    (tmp_path / 'killed').mkdir()
+    expected = run_two(tmp_path / 'whole')
+    assert expected[0] != pytest.approx(expected[1])  # other samples, dropped otherwise
+    run_two(tmp_path / 'killed', ('iteration', ITERS + 1), dies=True)
+    found = run_two(tmp_path / 'killed', resume=True)
+    assert len(found[0]) == len(expected[0]) == EPOCHS * -(-ITERS // 2)
+    for rank in range(2):
+        assert found[rank] == pytest.approx(expected[rank], rel=1e-6)
 
 
 @pytest.mark.parametrize('batches', [False, True])
