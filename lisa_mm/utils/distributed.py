@@ -40,15 +40,17 @@ def prepare_for_cpu(cfg: Config) -> None:
         )
     if not dist.is_initialized():
         dist.init_process_group('gloo')
-    if replace_values(cfg.model, 'type', 'SyncBN', 'BN'):
-        print_log('without a GPU, SyncBN becomes BN', logger='current')
+    for kind in ('SyncBN', 'MMSyncBN'):
+        if replace_values(cfg.model, 'type', kind, 'BN'):
+            print_log(f'without a GPU, {kind} becomes BN', logger='current')
     if cfg.get('runner_type') == 'FlexibleRunner':
-        if cfg.strategy.type == 'FSDPStrategy':
-            wrapper = dict(cfg.strategy.get('model_wrapper') or {}, device_id=torch.device('cpu'))
+        strategy = cfg.get('strategy') or {}
+        if strategy.get('type') == 'FSDPStrategy':
+            wrapper = dict(strategy.get('model_wrapper') or {}, device_id=torch.device('cpu'))
             wrapper.setdefault('type', 'MMFullyShardedDataParallel')
-            cfg.strategy.model_wrapper = wrapper
-            if cfg.strategy.get('state_dict_cfg') == 'full':
-                cfg.strategy.state_dict_cfg = FULL_STATE_DICT
+            strategy.model_wrapper = wrapper
+            if strategy.get('state_dict_cfg') == 'full':
+                strategy.state_dict_cfg = FULL_STATE_DICT
         return
     # what MMEngine does where no wrapper is named
     default = dict(

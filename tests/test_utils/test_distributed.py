@@ -102,7 +102,7 @@ def test_wrappers_and_norms_do_without_a_gpu(connected):
     cfg = Config(
         dict(
             launcher='pytorch',
-            model=dict(neck=dict(norm_cfg=dict(type='SyncBN')), heads=[dict(type='SyncBN')]),
+            model=dict(neck=dict(norm_cfg=dict(type='SyncBN')), heads=[dict(type='MMSyncBN')]),
             find_unused_parameters=True,
         )
     )
@@ -129,6 +129,9 @@ def test_shared_out_weights_do_without_a_gpu(connected):
     assert cfg.strategy.model_wrapper.device_id == torch.device('cpu')
     assert cfg.strategy.state_dict_cfg.state_dict_type == 'FULL_STATE_DICT'
     assert 'model_wrapper_cfg' not in cfg
+    del cfg.strategy  # MMEngine chooses one
+    prepare_for_cpu(cfg)
+    assert 'strategy' not in cfg
 
 
 def test_other_launchers_are_refused():
