@@ -129,7 +129,7 @@ def test_shared_out_weights_do_without_a_gpu(connected):
     assert cfg.strategy.model_wrapper.device_id == torch.device('cpu')
     assert cfg.strategy.state_dict_cfg.state_dict_type == 'FULL_STATE_DICT'
     assert 'model_wrapper_cfg' not in cfg
-    del cfg.strategy  # MMEngine chooses one
+    cfg.pop('strategy')  # MMEngine chooses one
     prepare_for_cpu(cfg)
     assert 'strategy' not in cfg
 
