@@ -30,7 +30,7 @@ class DenseCorrelation:
         self.radius = tuple(extent // 2 for extent in table.shape[2:])
         self.boundary = boundary
         # (G, N, P, N): entry [n, p, m] is E_p[m - n]
-        self.matrix = _matrix(table, self.grid, boundary)
+        self.matrix = full_matrix(table, self.grid, boundary)
 
     def correlate(self, x: Tensor) -> Tensor:
         """Return all E_p * x, (B, G, C, P, H, W)."""
@@ -153,7 +153,7 @@ def matrix_rows(
     return _windows(table, grid, boundary)[:, :, starts[0], starts[1]]
 
 
-def _matrix(table: Tensor, grid: tuple[int, int], boundary: str) -> Tensor:
+def full_matrix(table: Tensor, grid: tuple[int, int], boundary: str) -> Tensor:
     """Build the matrices (G, N, P, N) of the correlations with tables (G, P, ...)."""
     windows = _windows(table, grid, boundary).flip(2, 3).permute(0, 2, 3, 1, 4, 5)
     positions = math.prod(grid)

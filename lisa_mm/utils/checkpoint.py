@@ -165,7 +165,7 @@ def is_resizable(name: str, old: Tensor, new: Tensor) -> bool:
         old: The tensor, (G, P, 2*ry+1, 2*rx+1).
         new: What it would be loaded into.
     """
-    is_table = name.rpartition('.')[2].startswith('rpe_')
+    is_table = name.rpartition('.')[2].startswith('rpe_') and old.dim() == new.dim() == 4
     return is_table and old.shape[:2] == new.shape[:2] and old.shape != new.shape
 
 

@@ -25,9 +25,8 @@ class ExternalAttention(BaseModule):
         num_heads: Heads G; each has c = C / G channels, and all of them share
             the memories.
         memory_size: Slots S of the memories. Defaults to 64.
-        multi_head: Whether there are several heads, as in the paper's
-            all-MLP network; otherwise it is one of C channels. Defaults to
-            True.
+        multi_head: Whether there are several heads; otherwise it is one of C
+            channels. Defaults to True.
         init_cfg: Initialisation config of MMEngine. Defaults to None.
 
     Raises:
@@ -41,7 +40,8 @@ class ExternalAttention(BaseModule):
         torch.Size([2, 32, 7, 10])
 
     Source: `Beyond Self-attention: External Attention using Two Linear Layers
-    for Visual Tasks <https://arxiv.org/abs/2105.02358>`_.
+    for Visual Tasks <https://arxiv.org/abs/2105.02358>`_; with as many channels
+    in the attention as outside of it.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class ExternalAttention(BaseModule):
     def weights(self, query: Tensor) -> Tensor:
         """Compute the weights of the slots (B, G, S, N), normalised twice, for (B, G, c, N)."""
         logits = torch.einsum('sc,bgcn->bgsn', self.memory_key, query)
-        over_positions = logits.softmax(-1)
-        return over_positions / over_positions.sum(2, keepdim=True)
+        # by logarithms: of all slots of a position the softmax over positions may underflow
+        return logits.log_softmax(-1).softmax(2)
 
     def extra_repr(self) -> str:
         """Name what the submodules do not show."""

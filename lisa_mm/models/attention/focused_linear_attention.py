@@ -21,7 +21,8 @@ class FocusedLinearAttention(QKVAttention):
         \qquad \phi(x) = \frac{|r|}{|r^p|} r^p, \quad r = \mathrm{ReLU}(x)
 
     with the power taken channel by channel: it turns similar directions closer
-    together, and others apart. Linear in the positions.
+    together, and others apart. Norms and all else are per head. Linear in the
+    positions.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -43,8 +44,9 @@ class FocusedLinearAttention(QKVAttention):
         torch.Size([2, 32, 7, 10])
 
     Source: `FLatten Transformer: Vision Transformer using Focused Linear
-    Attention <https://arxiv.org/abs/2308.00442>`_, without the position
-    embeddings of its code, which are made for windows of one size.
+    Attention <https://arxiv.org/abs/2308.00442>`_, without what its code adds
+    to the formula: position embeddings, which are made for windows of one size,
+    and a learned scale of each channel.
     """
 
     def __init__(
@@ -57,8 +59,8 @@ class FocusedLinearAttention(QKVAttention):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(embed_dims, num_heads, qkv_bias, init_cfg)
-        if focusing_factor <= 0:
-            raise ValueError(f'focusing_factor must be positive, got {focusing_factor}')
+        if not isinstance(focusing_factor, (int, float)) or focusing_factor <= 0:
+            raise ValueError(f'focusing_factor must be a positive number, got {focusing_factor!r}')
         check_odd('kernel_size', kernel_size)
         self.focusing_factor = focusing_factor
         # one for all heads
@@ -72,10 +74,13 @@ class FocusedLinearAttention(QKVAttention):
         """Mix values, (B, G, c, H, W) like queries and keys."""
         local = self.conv(value.flatten(0, 1)).view_as(value)
         query, key = self._focus(query), self._focus(key)
-        context = torch.einsum('bgcn,bgdn->bgcd', key.flatten(3), value.flatten(3))
-        mixed = torch.einsum('bgcd,bgchw->bgdhw', context, query)
-        total = (query * key.sum((3, 4), keepdim=True)).sum(2, keepdim=True)
-        return mixed / total + local
+        total = (query * key.mean((3, 4), keepdim=True)).sum(2, keepdim=True)
+        # the sums as means: those over many positions do not fit half precision
+        share = (query.shape[3] * query.shape[4]) ** -0.5
+        context = torch.einsum(
+            'bgcn,bgdn->bgcd', (key * share).to(value.dtype).flatten(3), (value * share).flatten(3)
+        )
+        return torch.einsum('bgcd,bgchw->bgdhw', context, (query / total).to(value.dtype)) + local
 
     def extra_repr(self) -> str:
         """Name what the submodules do not show."""
@@ -96,5 +101,6 @@ class FocusedLinearAttention(QKVAttention):
         """Apply phi to (B, G, c, ...), in at least float32: half precision has no room for it."""
         # more than zero, so that no sum of products vanishes
         x = x.to(torch.promote_types(x.dtype, torch.float32)).relu() + 1e-6
-        power = x**self.focusing_factor
+        # the scale does not matter to the direction: one that no power takes out of range
+        power = (x / x.amax(2, keepdim=True)) ** self.focusing_factor
         return power * (x.norm(dim=2, keepdim=True) / power.norm(dim=2, keepdim=True))

@@ -56,14 +56,18 @@ class GaussianAttention(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         check_heads(embed_dims, num_heads)
-        if len(init_radius) != 2 or min(init_radius) <= 0:
+        if (
+            not isinstance(init_radius, (tuple, list))
+            or len(init_radius) != 2
+            or min(init_radius) <= 0
+        ):
             raise ValueError(f'init_radius must be two positive numbers, got {init_radius!r}')
         self.num_heads = num_heads
         self.value = nn.Conv2d(embed_dims, embed_dims, 1)
         self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
-        # by its logarithm the radius stays positive
+        # by its logarithm the radius stays positive; by its name the recipes do not decay it
         first, last = map(math.log, init_radius)
-        self.log_radius = nn.Parameter(torch.linspace(first, last, num_heads))
+        self.rpe_log_radius = nn.Parameter(torch.linspace(first, last, num_heads))
         self.apply(init_layer)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -108,4 +112,4 @@ class GaussianAttention(BaseModule):
     def _weights(self, start: Tensor, size: int) -> Tensor:
         """Return the weights (G, K, size) along one axis."""
         squares = offsets(start, size).square()
-        return (-0.5 * squares * (-2 * self.log_radius).exp()[:, None, None]).softmax(-1)
+        return (-0.5 * squares * (-2 * self.rpe_log_radius).exp()[:, None, None]).softmax(-1)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from lisa_mm.ops._checks import check_heads, to_pair
 from lisa_mm.registry import MODELS
 
-from ._base import check_positions
+from ._base import check_positions, offsets
 
 
 @MODELS.register_module()
@@ -20,7 +20,7 @@ class GlobalFilter(BaseModule):
     The same as a circular convolution of every channel with a kernel of the
     extent of the grid. It does not depend on the content, and takes
     O(C N log N) for N positions. On another grid than its own the filter is
-    interpolated. Computed in float32.
+    interpolated. Computed in at least float32.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -87,10 +87,12 @@ class GlobalFilter(BaseModule):
         """
         grid = x.shape[-2:]
         impulse = torch.fft.irfft2(self._filter_for(grid), s=grid)
-        # of the offset from a position to the one that sees it: turned round
-        kernel = impulse.flip(1, 2).roll((1, 1), (1, 2))
-        places = zip(*(axis.tolist() for axis in check_positions(positions, grid)))
-        kernels = torch.stack([kernel.roll(place, (1, 2)) for place in places], dim=1)
+        # of the offset from a position to the one that sees it, around the grid
+        dy, dx = (
+            -offsets(start, size) % size
+            for start, size in zip(check_positions(positions, grid), grid)
+        )
+        kernels = impulse[:, dy[:, :, None], dx[:, None, :]]
         return kernels.expand(x.shape[0], *kernels.shape)
 
     def _filter_for(self, grid: tuple[int, int]) -> Tensor:

@@ -11,7 +11,7 @@ from lisa_mm.ops._checks import check_count
 from lisa_mm.registry import MODELS
 
 from ._base import QKVAttention, offsets, similarities, softmax_2d
-from ._blocks import from_blocks, to_blocks
+from ._blocks import count_blocks, from_blocks, to_blocks
 
 
 @MODELS.register_module()
@@ -70,14 +70,13 @@ class HaloAttention(QKVAttention):
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Mix values, (B, G, c, H, W) like queries and keys."""
         grid = query.shape[-2:]
-        heads = query.shape[1]
         size, halo = self.block_size, self.halo_size
-        queries = to_blocks(query, size)
+        queries = to_blocks(query, size)  # (G, blocks, B, T, c)
         keys, values = (to_blocks(maps, size, halo) for maps in (key, value))
-        inside = to_blocks(query.new_ones(1, heads, 1, *grid), size, halo)  # (abG, 1, S, 1)
-        bias = self._bias(queries).masked_fill(inside.transpose(2, 3) == 0, float('-inf'))
-        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=bias)
-        return from_blocks(out, size, heads, grid)
+        bias = self._bias(queries, grid)
+        tokens = (blocks.flatten(0, 1) for blocks in (queries, keys, values))
+        out = F.scaled_dot_product_attention(*tokens, attn_mask=bias.flatten(0, 1))
+        return from_blocks(out.unflatten(0, (self.num_heads, -1)), size, grid)
 
     def extra_repr(self) -> str:
         """Name what the submodules do not show."""
@@ -85,17 +84,28 @@ class HaloAttention(QKVAttention):
             f'num_heads={self.num_heads}, block_size={self.block_size}, halo_size={self.halo_size}'
         )
 
-    def _bias(self, queries: Tensor) -> Tensor:
-        """Return the products of queries (.., T, c) with embeddings of offsets, (.., T, S)."""
+    def _bias(self, queries: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Return products of queries with embeddings of offsets, (G, blocks, B, T, S).
+
+        They are minus infinity where the surroundings leave the grid.
+        """
         size, halo = self.block_size, self.halo_size
-        index = _offset_index(size, halo, queries.device)
-        queries = queries.unflatten(-2, (size, size)) / queries.shape[-1] ** 0.5
-        rows = torch.einsum('...yxc,yic->...yxi', queries, self.rpe_rows.to(queries.dtype)[index])
-        columns = torch.einsum(
-            '...yxc,xjc->...yxj', queries, self.rpe_columns.to(queries.dtype)[index]
-        )
-        bias = rows.unsqueeze(-1) + columns.unsqueeze(-2)  # (..., y, x, i, j)
-        return bias.flatten(-2).flatten(-3, -2)
+        device = queries.device
+        index = _offset_index(size, halo, device)
+        blocks = count_blocks(grid, size)
+        queries = queries.unflatten(1, blocks).unflatten(-2, (size, size))
+        queries = queries / queries.shape[-1] ** 0.5  # (G, a, b, B, y, x, c)
+        tables = (table.to(queries.dtype)[index] for table in (self.rpe_rows, self.rpe_columns))
+        parts = []
+        for axis, (pattern, table) in enumerate(zip(('yic', 'xic'), tables)):
+            part = torch.einsum(f'gabnyxc,{pattern}->gabnyxi', queries, table)
+            starts = torch.arange(blocks[axis], device=device) * size - halo
+            at = starts[:, None] + torch.arange(size + 2 * halo, device=device)
+            outside = (at < 0) | (at >= grid[axis])
+            outside = outside[:, None] if axis == 0 else outside[None]  # (a, b, i)
+            parts.append(part.masked_fill(outside[:, :, None, None, None], float('-inf')))
+        bias = parts[0].unsqueeze(-1) + parts[1].unsqueeze(-2)  # (..., y, x, i, j)
+        return bias.flatten(-2).flatten(-3, -2).flatten(1, 2)
 
     def _kernels(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         logits = similarities(query, key)

@@ -55,20 +55,23 @@ class LinearAttention(QKVAttention):
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Mix values, (B, G, c, H, W) like queries and keys."""
         query, key = F.normalize(query, dim=2), F.normalize(key, dim=2)
-        context = torch.einsum('bgcn,bgdn->bgcd', key.flatten(3), value.flatten(3))
+        # the sums as means: those over many positions do not fit half precision
+        share = (query.shape[3] * query.shape[4]) ** -0.5
+        context = torch.einsum(
+            'bgcn,bgdn->bgcd', (key * share).flatten(3), (value * share).flatten(3)
+        )
         mixed = torch.einsum('bgcd,bgchw->bgdhw', context, query)
-        mixed = mixed + value.sum((3, 4), keepdim=True)
-        return mixed / _total(query, key)
+        mixed = mixed + value.mean((3, 4), keepdim=True)
+        return mixed / _mean(query, key)
 
     def _kernels(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         query, key = F.normalize(query, dim=2), F.normalize(key, dim=2)
-        total = _total(query, key).squeeze(2)
+        total = _mean(query, key).squeeze(2) * (key.shape[3] * key.shape[4])
         return (1 + similarities(query, key)) / total[..., None, None]
 
 
-def _total(query: Tensor, key: Tensor) -> Tensor:
-    """Return sum_m (1 + q_n k_m) for queries (B, G, c, ...), with one channel."""
-    positions = key.shape[3] * key.shape[4]
-    sums = key.sum((3, 4)).view(*key.shape[:3], *[1] * (query.dim() - 3))
-    # the sum is zero where all keys are opposite to the query
-    return (positions + (query * sums).sum(2, keepdim=True)).clamp_min(1e-6)
+def _mean(query: Tensor, key: Tensor) -> Tensor:
+    """Return the mean over m of 1 + q_n k_m for queries (B, G, c, ...), with one channel."""
+    means = key.mean((3, 4)).view(*key.shape[:3], *[1] * (query.dim() - 3))
+    # it is zero where all keys are opposite to the query
+    return (1 + (query * means).sum(2, keepdim=True)).clamp_min(1e-6)

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 
 from lisa_mm.models.layers import init_layer
 from lisa_mm.ops._checks import to_pair
+from lisa_mm.ops._dense import full_matrix, matrix_rows
 from lisa_mm.registry import MODELS
 
-from ._base import QKVAttention, offsets, similarities, softmax_2d
+from ._base import QKVAttention, similarities, softmax_2d
 
 
 @MODELS.register_module()
@@ -65,11 +66,10 @@ class SelfAttention(QKVAttention):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Mix values, (B, G, c, H, W) like queries and keys."""
-        height, width = grid = query.shape[-2:]
+        grid = query.shape[-2:]
         bias = None
         if self.rpe_bias is not None:
-            every = torch.arange(height * width, device=query.device)
-            bias = self._bias(every // width, every % width, grid).flatten(2).to(query.dtype)
+            bias = full_matrix(self._table(grid), grid, 'zero').squeeze(2).to(query.dtype)
         tokens = (maps.flatten(3).transpose(2, 3).contiguous() for maps in (query, key, value))
         out = F.scaled_dot_product_attention(*tokens, attn_mask=bias)
         return out.transpose(2, 3).unflatten(3, grid)
@@ -77,13 +77,13 @@ class SelfAttention(QKVAttention):
     def _kernels(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         logits = similarities(query, key) / query.shape[2] ** 0.5
         if self.rpe_bias is not None:
-            logits = logits + self._bias(rows, columns, key.shape[-2:])
+            grid = key.shape[-2:]
+            logits = logits + matrix_rows(self._table(grid), (rows, columns), grid, 'zero')[:, 0]
         return softmax_2d(logits)
 
-    def _bias(self, rows: Tensor, columns: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Return the biases (G, K, H, W) of queries at K positions."""
+    def _table(self, grid: tuple[int, int]) -> Tensor:
+        """Return the biases as a table (G, 1, ...) of all offsets on a grid."""
         dy, dx = (
-            offsets(start, size).clamp(-(extent // 2), extent // 2) + extent // 2
-            for start, size, extent in zip((rows, columns), grid, self.rpe_bias.shape[1:])
+            max(0, size - 1 - extent // 2) for size, extent in zip(grid, self.rpe_bias.shape[1:])
         )
-        return self.rpe_bias[:, dy[:, :, None], dx[:, None, :]]
+        return F.pad(self.rpe_bias[:, None], (dx, dx, dy, dy), mode='replicate')

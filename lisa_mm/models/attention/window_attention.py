@@ -11,7 +11,7 @@ from lisa_mm.ops._checks import check_count
 from lisa_mm.registry import MODELS
 
 from ._base import QKVAttention, offsets, similarities, softmax_2d
-from ._blocks import from_blocks, to_blocks
+from ._blocks import count_blocks, from_blocks, to_blocks
 
 
 @MODELS.register_module()
@@ -76,9 +76,19 @@ class WindowAttention(QKVAttention):
             )
             for maps in (query, key, value)
         )
-        out = F.scaled_dot_product_attention(*tokens, attn_mask=self._bias(query, shifts))
+        bias = self._bias(query.device)  # (G, 1, T, T)
+        windows = count_blocks(grid, self.window_size)
+        axes = 1, 2  # the bias serves all windows of all samples,
+        if any(shifts) or any(padding):
+            together = _may_attend(grid, windows, self.window_size, shifts, query.device)
+            bias = bias.masked_fill(~together, float('-inf')).flatten(0, 1)[:, None]
+            axes = 0, 1  # or, with what a window must not see, all samples
+        query, key, value = (blocks.flatten(*axes) for blocks in tokens)
+        out = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        number = windows[0] * windows[1]
+        out = out.unflatten(axes[0], (self.num_heads, number) if axes[0] == 0 else (number, -1))
         padded = [size + margin for size, margin in zip(grid, padding)]
-        out = from_blocks(out, self.window_size, self.num_heads, padded)
+        out = from_blocks(out, self.window_size, padded)
         return out.roll(shifts, (3, 4))[..., : grid[0], : grid[1]]
 
     def extra_repr(self) -> str:
@@ -102,25 +112,17 @@ class WindowAttention(QKVAttention):
         step = self.window_size // 2 if self.shift else 0
         return tuple(step if size > self.window_size else 0 for size in grid)
 
-    def _bias(self, query: Tensor, shifts: tuple[int, int]) -> Tensor:
-        """Return biases (windows * G or G, 1, T, T) of the T tokens of windows."""
+    def _bias(self, device: torch.device) -> Tensor:
+        """Return the biases (G, 1, T, T) of the T tokens of a window."""
         side = self.window_size
-        grid = query.shape[-2:]
-        place = torch.arange(side * side, device=query.device)
+        place = torch.arange(side * side, device=device)
         dy, dx = (at - at[:, None] + side - 1 for at in (place // side, place % side))
-        bias = self.rpe_bias[:, dy, dx].to(query.dtype)
-        windows = [-(-size // side) for size in grid]
-        if any(shifts) or any(size % side for size in grid):
-            apart = ~_may_attend(grid, windows, side, shifts, query.device)
-            bias = bias.masked_fill(apart[:, None], float('-inf'))
-        else:
-            bias = bias.expand(windows[0] * windows[1], *bias.shape)
-        return bias.flatten(0, 1)[:, None]
+        return self.rpe_bias[:, dy, dx][:, None]
 
 
 def _may_attend(
     grid: tuple[int, int],
-    windows: list[int],
+    windows: tuple[int, int],
     side: int,
     shifts: tuple[int, int],
     device: torch.device,

@@ -28,6 +28,17 @@ def test_double_normalisation():
     torch.testing.assert_close(module.weights(shifted), module.weights(query))
 
 
+def test_slots_that_a_position_is_far_from():
+    """All of them less than float32 can say, against the slots of another position."""
+    module = ExternalAttention(4, 1, memory_size=3)
+    query = torch.randn(1, 1, 4, 5) * 1e3
+    query.requires_grad_()
+    weights = module.weights(query)
+    weights.square().sum().backward()
+    assert weights.isfinite().all() and query.grad.isfinite().all()
+    torch.testing.assert_close(weights.sum(2), torch.ones(1, 1, 5))
+
+
 def test_memories_are_shared_by_the_heads():
     assert ExternalAttention(8, 4, memory_size=5).memory_key.shape == (5, 2)
     assert ExternalAttention(8, 4, memory_size=5, multi_head=False).memory_key.shape == (5, 8)

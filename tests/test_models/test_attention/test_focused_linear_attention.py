@@ -40,8 +40,22 @@ def test_focusing_keeps_norms_and_order_and_turns_apart():
     assert F.cosine_similarity(*apart.T, dim=0) < F.cosine_similarity(a, b, dim=0)
 
 
+@pytest.mark.parametrize('factor', [3, 5, 8])
+def test_queries_without_a_positive_channel(factor):
+    module = FocusedLinearAttention(8, 2, focusing_factor=factor)
+    query, key, value = torch.randn(3, 1, 2, 4, 3, 5).unbind()
+    query[..., 1, 2] = -1
+    key[..., 0, 0] = -1
+    query.requires_grad_()
+    out = module.attend(query, key, value)
+    out.sum().backward()
+    assert out.isfinite().all() and query.grad.isfinite().all()
+
+
 def test_bad_arguments():
-    with pytest.raises(ValueError, match='focusing_factor must be positive, got 0'):
+    with pytest.raises(ValueError, match='focusing_factor must be a positive number, got 0'):
         FocusedLinearAttention(8, 2, focusing_factor=0)
+    with pytest.raises(ValueError, match="must be a positive number, got '3'"):
+        FocusedLinearAttention(8, 2, focusing_factor='3')
     with pytest.raises(ValueError, match='kernel_size must be a positive odd integer, got 4'):
         FocusedLinearAttention(8, 2, kernel_size=4)

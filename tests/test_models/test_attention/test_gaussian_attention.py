@@ -10,7 +10,7 @@ from lisa_mm.models import GaussianAttention
 def with_radii(*radii):
     module = GaussianAttention(2, len(radii))
     module.value, module.proj = nn.Identity(), nn.Identity()
-    module.log_radius.data = torch.tensor(radii).log()
+    module.rpe_log_radius.data = torch.tensor(radii).log()
     return module.double()
 
 
@@ -40,11 +40,11 @@ def test_a_large_radius_gives_the_mean():
 
 
 def test_radii_start_in_geometric_progression():
-    radii = GaussianAttention(8, 4, init_radius=(1, 8)).log_radius.exp()
+    radii = GaussianAttention(8, 4, init_radius=(1, 8)).rpe_log_radius.exp()
     torch.testing.assert_close(radii, torch.tensor([1.0, 2.0, 4.0, 8.0]))
 
 
-@pytest.mark.parametrize('init_radius', [(0, 1), (1,)])
+@pytest.mark.parametrize('init_radius', [(0, 1), (1,), 2.0])
 def test_bad_arguments(init_radius):
     with pytest.raises(ValueError, match='init_radius must be two positive numbers, got '):
         GaussianAttention(8, 2, init_radius=init_radius)

@@ -100,6 +100,7 @@ def test_kernels_of_some_positions(cfg):
     positions = torch.tensor([[6, 0], [3, 4]])
     expected = module.kernels(x, every_position((7, 5)))[:, :, [30, 19]]
     torch.testing.assert_close(module.kernels(x, positions), expected)
+    assert module.kernels(x, positions[:0]).shape[2] == 0
 
 
 @variants(STOCHASTIC)
@@ -147,6 +148,52 @@ def test_autocast(cfg, dtype):
     with torch.autocast('cpu', dtype=dtype):
         out = module(x)
     assert reference.relative_error(out.float(), module(x)) < 0.05
+
+
+@variants(VARIANTS)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_weights_of_half_precision(cfg, dtype):
+    """As under DeepSpeed, or FSDP's mixed precision."""
+    if dtype == torch.float16 and not HAS_CUSTOM_OP:
+        pytest.skip('early versions of PyTorch have no half-precision operators on a CPU')
+    torch.manual_seed(0)
+    module = build(cfg).float()
+    x = torch.randn(1, 8, 6, 7)
+    expected = module(x)
+    out = module.to(dtype)(x.to(dtype))
+    assert out.dtype == dtype
+    assert reference.relative_error(out.float(), expected) < 0.1
+
+
+LARGE = {  # those that do not take N^2
+    name: cfg for name, cfg in VARIANTS.items() if not name.startswith('softmax')
+}
+
+
+@variants(LARGE)
+@pytest.mark.skipif(not HAS_CUSTOM_OP, reason='early versions have no float16 on a CPU')
+def test_half_precision_on_the_grid_of_a_detector(cfg):
+    """Values of one sign add up over 66,800 positions to more than float16 holds."""
+    torch.manual_seed(0)
+    module = build(cfg, embed_dims=4).float()
+    x = torch.randn(1, 4, 200, 334) + 3
+    with torch.no_grad():
+        expected = module(x)
+        with torch.autocast('cpu', torch.float16):
+            out = module(x)
+    assert reference.relative_error(out.float(), expected) < 0.05
+
+
+@variants(VARIANTS)
+def test_large_activations(cfg):
+    torch.manual_seed(0)
+    module = build(cfg).float()
+    x = torch.randn(1, 8, 9, 9) * 1e3
+    x.requires_grad_()
+    out = module(x)
+    out.sum().backward()
+    for name, tensor in (('x', x), *module.named_parameters()):
+        assert tensor.grad.isfinite().all(), name
 
 
 @variants(VARIANTS)

@@ -19,5 +19,7 @@ def test_is_the_taylor_expansion_of_softmax_attention(grid):
 
 def test_keys_opposite_to_a_query_give_no_infinity():
     module = LinearAttention(4, 1)
-    query = torch.ones(1, 1, 4, 2, 3)
-    assert module.attend(query, -query, torch.randn(1, 1, 4, 2, 3)).isfinite().all()
+    query = torch.ones(1, 1, 4, 2, 3, requires_grad=True)
+    out = module.attend(query, -query.detach(), torch.randn(1, 1, 4, 2, 3))
+    out.sum().backward()
+    assert out.isfinite().all() and query.grad.isfinite().all()
