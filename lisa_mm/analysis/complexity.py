@@ -184,7 +184,7 @@ def matched_mlp_ratios(backbone: dict[str, Any], changed: dict[str, Any]) -> tup
     ratios = tuple(
         (stage[0][0].out_channels + 0.5) / stage[0][0].in_channels + more for stage in mlps
     )
-    if min(ratios) * mlps[0][0][0].in_channels < 1:
+    if any(ratio * stage[0][0].in_channels < 1 for ratio, stage in zip(ratios, mlps)):
         raise ValueError(
             f'the attention {changed.get("attention")} has too many parameters to be compared with '
             f'{backbone.get("attention", "the default")}: take a larger backbone'

@@ -65,8 +65,14 @@ def read_image(path: str | os.PathLike, size: int | tuple[int, int] | None = Non
 
     Returns:
         np.ndarray: (H, W, 3), RGB, from 0 to 255.
+
+    Raises:
+        ValueError: If it is no image that can be read.
     """
-    image = ImageOps.exif_transpose(Image.open(path)).convert('RGB')
+    try:
+        image = ImageOps.exif_transpose(Image.open(path)).convert('RGB')
+    except (OSError, SyntaxError) as error:  # Pillow raises the latter, too
+        raise ValueError(f'{os.fspath(path)} cannot be read as an image: {error}') from error
     if isinstance(size, tuple):
         sides = size[::-1]
     else:
@@ -90,6 +96,19 @@ def attentions_of(backbone: LiSA) -> dict[str, nn.Module]:
         for i, stage in enumerate(backbone.stages)
         for j, block in enumerate(stage)
     }
+
+
+def with_kernels(attentions: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Return those attention modules that have kernels over positions.
+
+    Raises:
+        ValueError: If none has.
+    """
+    found = {name: module for name, module in attentions.items() if hasattr(module, 'kernels')}
+    if not found:
+        kinds = sorted({type(module).__name__ for module in attentions.values()})
+        raise ValueError(f'no attention of the backbone has kernels over positions: {kinds}')
+    return found
 
 
 @torch.no_grad()

@@ -55,7 +55,13 @@ def effective_receptive_field(backbone: LiSA, images: Iterable[Tensor]) -> list[
 
 
 def half_width(field: Tensor) -> int:
-    """Return the side of the smallest square about the middle that has half of a field."""
+    """Return the side of the smallest square about the middle that has half of a field.
+
+    Raises:
+        ValueError: If a value of it is not finite.
+    """
+    if not field.isfinite().all():
+        raise ValueError('the receptive field has values that are not finite')
     height, width = field.shape
     for radius in range(max(height, width)):
         rows, columns = (

@@ -3,51 +3,56 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from lisa_mm.models import LiSA
 
-from .inspection import attentions_of, record, spread_positions
+from .inspection import attentions_of, record, spread_positions, with_kernels
+
+# Of kernels that differ from their mean by less than this share there is nothing to correlate but
+# rounding errors.
+LEAST_VARIATION = 1e-4
 
 
 @dataclass(frozen=True)
 class Redundancy:
     """Resemblance of kernels, means over queries and images.
 
-    Of a kernel, the weights with which a query sees all positions, the cosine
-    with another one counts signs: kernels of weights that are never negative
-    resemble each other by that alone. The correlation, the cosine after the
-    mean over the positions is taken off, does not count it.
+    A kernel is the weights with which a query sees all positions. Two of them
+    are compared by their correlation, the cosine after the mean over the
+    positions is taken off, without its sign: kernels of opposite signs do the
+    same, as what comes after can turn it. The plain cosine is given beside:
+    kernels of weights that are never negative resemble each other by that
+    alone, and opposite ones cancel in its mean.
 
     Args:
         layer: Name of the attention in the backbone, ``'stages.2.0'``.
         grid: Its (H, W).
         heads: Its heads G.
-        head_cosine: Mean cosine of all pairs of heads, for the same query.
-        head_correlation: Mean correlation of these.
-        layer_cosine: Mean cosine with the kernels of the same head and query in
-            all other layers on the same grid.
-        layer_correlation: Mean correlation with these.
+        head_correlation: Mean absolute correlation of all pairs of heads, for
+            the same query. Constant kernels, which have none, are left out.
+        head_cosine: Mean cosine of these.
+        layer_correlation: Mean absolute correlation of all heads with all of
+            those of each other layer on the same grid, for the same query.
+        layer_cosine: Mean cosine of these.
         entropy: Of the absolute weights as a share of their sum, over that of
             equal weights: 0 for a single position, 1 for all alike.
 
-    What there is nothing to compare with, or a grid of one position, is None.
+    What there is nothing to compare with is None.
     """
 
     layer: str
     grid: tuple[int, int]
     heads: int
-    head_cosine: float | None
     head_correlation: float | None
-    layer_cosine: float | None
+    head_cosine: float | None
     layer_correlation: float | None
+    layer_cosine: float | None
     entropy: float | None
 
 
@@ -79,93 +84,88 @@ def kernel_redundancy(
         stages.0.0 (16, 16) 4
         stages.0.1 (16, 16) 4
     """
-    modules = {
-        name: module for name, module in attentions_of(backbone).items() if has_kernels(module)
-    }
-    if not modules:
-        kinds = sorted({type(module).__name__ for module in attentions_of(backbone).values()})
-        raise ValueError(f'no attention of the backbone has kernels over positions: {kinds}')
-    found = {name: [] for name in modules}
-    sizes = set()
+    modules = with_kernels(attentions_of(backbone))
+    totals, grids, heads = {}, {}, {}
+    size = None
     for batch in images:
-        sizes.add(tuple(batch.shape[-2:]))
-        if len(sizes) > 1:
-            raise ValueError(f'the images must be of one size, got {sorted(sizes)}')
-        for name, measured in _measure(backbone, batch, modules, num_positions).items():
-            found[name].append(measured)
-    if not sizes:
+        if size not in (None, batch.shape[-2:]):
+            raise ValueError(
+                f'the images must be of one size, got {tuple(size)} and {tuple(batch.shape[-2:])}'
+            )
+        size = batch.shape[-2:]
+        kernels = _kernels(backbone, batch, modules, num_positions)
+        for name, (grid, kernel) in kernels.items():
+            grids[name], heads[name] = grid, kernel.shape[1]
+        for key, (value, number) in _measure(kernels).items():
+            total = totals.setdefault(key, [0.0, 0])
+            total[0] += value
+            total[1] += number
+    if size is None:
         raise ValueError('there are no images to measure kernels on')
-    return [_mean(name, measured) for name, measured in found.items()]
 
+    def mean(*key: str) -> float | None:
+        value, number = totals.get(key, (0, 0))
+        return value / number if number else None
 
-def has_kernels(module: torch.nn.Module) -> bool:
-    """Say whether an attention has kernels over positions."""
-    return hasattr(module, 'kernels')
+    measures = [field.name for field in fields(Redundancy)][3:]
+    return [
+        Redundancy(name, grids[name], heads[name], *(mean(name, what) for what in measures))
+        for name in modules
+    ]
 
 
 @torch.no_grad()
-def _measure(
-    backbone: LiSA, images: Tensor, modules: dict[str, torch.nn.Module], num_positions: int
-) -> dict[str, Redundancy]:
-    """Measure one batch."""
-    kernels, grids = {}, {}
+def _kernels(
+    backbone: LiSA, images: Tensor, modules: dict[str, nn.Module], num_positions: int
+) -> dict[str, tuple[tuple[int, int], Tensor]]:
+    """Return the grid and the kernels (B, K, G, N) of each layer."""
+    found = {}
     for name, (x, _) in record(backbone, images, modules).items():
-        grids[name] = tuple(x.shape[-2:])
-        positions = spread_positions(grids[name], num_positions).to(x.device)
-        kernels[name] = modules[name].kernels(x, positions).flatten(-2).float()  # (B, G, K, N)
-    units = {
-        name: (F.normalize(k, dim=-1), F.normalize(k - k.mean(-1, keepdim=True), dim=-1))
-        for name, k in kernels.items()
-    }
-    with_others = {name: [] for name in modules}
-    for first, second in combinations(modules, 2):
-        if grids[first] == grids[second] and kernels[first].shape == kernels[second].shape:
-            pair = [(a * b).sum(-1).mean().item() for a, b in zip(units[first], units[second])]
-            with_others[first].append(pair)
-            with_others[second].append(pair)
-    return {
-        name: Redundancy(
-            name,
-            grids[name],
-            kernels[name].shape[1],
-            *(_mean_of_pairs(unit) for unit in units[name]),
-            *([statistics.mean(values) for values in zip(*with_others[name])] or [None, None]),
-            _entropy(kernels[name]),
-        )
-        for name in modules
-    }
+        grid = tuple(x.shape[-2:])
+        positions = spread_positions(grid, num_positions).to(x.device)
+        kernels = modules[name].kernels(x, positions).flatten(-2).float()
+        found[name] = grid, kernels.transpose(1, 2)
+    return found
 
 
-def _mean_of_pairs(units: Tensor) -> float | None:
-    """Return the mean product of the units (B, G, K, N) of two different heads."""
-    heads = units.shape[1]
-    if heads == 1:
-        return None
-    # the square of a sum has all pairs in it twice, and all heads with themselves
-    pairs = units.sum(1).square().sum(-1) - units.square().sum((1, -1))
-    return (pairs.mean() / (heads * (heads - 1))).item()
+def _measure(
+    kernels: dict[str, tuple[tuple[int, int], Tensor]],
+) -> dict[tuple[str, str], tuple[float, int]]:
+    """Return sums and their numbers of terms, by layer and measure."""
+    found = {}
+    units = {name: (_centred(k), F.normalize(k, dim=-1)) for name, (_, k) in kernels.items()}
+    for first, (grid, kernel) in kernels.items():
+        others = [name for name in kernels if name != first and kernels[name][0] == grid]
+        for what, names in (('head', [first]), ('layer', others)):
+            for i, measure in enumerate(('correlation', 'cosine')):
+                sums = [
+                    _sum_of_products(units[first][i], units[name][i], i == 0, name == first)
+                    for name in names
+                ]
+                found[first, f'{what}_{measure}'] = tuple(map(sum, zip(*sums))) or (0.0, 0)
+        positions = kernel.shape[-1]
+        if positions > 1:
+            shares = kernel.abs() / kernel.abs().sum(-1, keepdim=True).clamp_min(1e-30)
+            entropies = torch.special.entr(shares).sum(-1) / math.log(positions)
+            found[first, 'entropy'] = entropies.sum().item(), entropies.numel()
+    return found
 
 
-def _entropy(kernels: Tensor) -> float | None:
-    """Return the mean entropy of kernels (B, G, K, N), relative to log N."""
-    positions = kernels.shape[-1]
-    if positions == 1:
-        return None
-    shares = kernels.abs() / kernels.abs().sum(-1, keepdim=True).clamp_min(1e-30)
-    return (torch.special.entr(shares).sum(-1).mean() / math.log(positions)).item()
+def _centred(kernels: Tensor) -> Tensor:
+    """Return kernels (B, K, G, N) without their mean, of unit norm; constant ones are zero."""
+    centred = kernels - kernels.mean(-1, keepdim=True)
+    norm = centred.norm(dim=-1, keepdim=True)
+    constant = norm <= LEAST_VARIATION * kernels.norm(dim=-1, keepdim=True)
+    return (centred / norm.clamp_min(1e-30)).masked_fill(constant, 0)
 
 
-def _mean(name: str, measured: list[Redundancy]) -> Redundancy:
-    """Take the mean over batches."""
-    means = [
-        None if getattr(measured[0], field) is None
-        else statistics.mean(getattr(one, field) for one in measured)
-        for field in (
-            'head_cosine',
-            'head_correlation',
-            'layer_cosine',
-            'layer_correlation',
-            'entropy',
-        )
-    ]  # fmt: skip
-    return Redundancy(name, measured[0].grid, measured[0].heads, *means)
+def _sum_of_products(
+    first: Tensor, second: Tensor, unsigned: bool, same: bool
+) -> tuple[float, int]:
+    """Sum the products of all heads with all heads, but for themselves; zeros do not count."""
+    products = first @ second.transpose(-1, -2)  # (B, K, G, G)
+    pairs = first.any(-1)[..., :, None] & second.any(-1)[..., None, :]
+    if same:
+        pairs = pairs & ~torch.eye(pairs.shape[-1], dtype=torch.bool, device=pairs.device)
+    chosen = products[pairs]
+    return (chosen.abs() if unsigned else chosen).double().sum().item(), chosen.numel()

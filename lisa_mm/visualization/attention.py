@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lisa_mm.analysis.inspection import attentions_of, record
+from lisa_mm.analysis.inspection import attentions_of, record, with_kernels
 from lisa_mm.analysis.receptive_field import half_width
 from lisa_mm.models import LiSA, StructureAwareAttention
 
@@ -109,11 +109,7 @@ def draw_kernels(
     pixel = pixel or (width // 2, height // 2)
     if not (0 <= pixel[0] < width and 0 <= pixel[1] < height):
         raise ValueError(f'pixel must be on the image of {width} x {height} pixels, got {pixel}')
-    blocks = _blocks(backbone, block)
-    modules = {name: module for name, module in blocks.items() if hasattr(module, 'kernels')}
-    if not modules:
-        kinds = sorted({type(module).__name__ for module in blocks.values()})
-        raise ValueError(f'no attention of the backbone has kernels over positions: {kinds}')
+    modules = with_kernels(_blocks(backbone, block))
     rows = []
     for name, (x, _) in record(backbone, inputs, modules).items():
         stride = height / x.shape[2], width / x.shape[3]

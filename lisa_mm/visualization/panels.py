@@ -17,7 +17,7 @@ class Panel:
     """One map of a picture.
 
     Args:
-        title: What stands above it.
+        title: What stands above it, with the range of the colours.
         values: (H, W) of numbers, or (H, W, 3) of an image. Signed
             numbers are drawn in two colours with white at zero, others from
             dark to bright.
@@ -39,7 +39,7 @@ class Panel:
 def draw_panels(
     rows: Sequence[Sequence[Panel]], title: str = '', side: float = 1.9, dpi: int = 110
 ) -> Figure:
-    """Draw rows of panels, each with colours of its own.
+    """Draw rows of panels, each with a scale of its own, which its title says.
 
     Args:
         rows: The panels.
@@ -71,15 +71,16 @@ def draw_panels(
 def _draw(axes, panel: Panel) -> None:
     values = panel.values
     width, height = panel.extent or values.shape[1::-1]
-    options = {}
+    options, title = {}, panel.title
     if values.ndim == 2:
         limit = float(np.abs(values).max()) or 1.0
         signed = values.min() < 0 if panel.signed is None else panel.signed
+        title = f'{title} ({"±" if signed else "0 to "}{limit:.2g})'
         options = dict(
             cmap=SIGNED if signed else POSITIVE, vmin=-limit if signed else 0, vmax=limit
         )
     axes.imshow(values, extent=(0, width, height, 0), interpolation='nearest', **options)
-    axes.set_title(panel.title, fontsize=8)
+    axes.set_title(title, fontsize=8)
     if panel.mark is not None:
         # black on white: seen on any map
         for color, size in (('white', 9), ('black', 6)):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lisa_mm.analysis import count_complexity
+from lisa_mm.analysis import count_complexity, matched_mlp_ratios
 from lisa_mm.models import LiSA, StructureAwareAttention
 from lisa_mm.ops import correlate
 from lisa_mm.ops._registration import HAS_CUSTOM_OP
@@ -121,3 +121,28 @@ def test_leaves_the_model_as_it_was():
     with pytest.raises(RuntimeError):
         total(model, torch.zeros(1, 5, 32, 32))
     assert [parameter.requires_grad for parameter in model.parameters()] == wanted
+
+
+@pytest.mark.parametrize('attention', ['SelfAttention', 'DepthwiseConv', 'GlobalFilter'])
+def test_matched_mlps(attention):
+    """As many parameters, but for less than half a hidden channel of every block."""
+    own = dict(type='LiSA', arch='tiny', pretrain_img_size=64)
+    changed = dict(own, attention=dict(type=attention))
+    ratios = matched_mlp_ratios(own, changed)
+    arch = dict(LiSA.arch_zoo['tiny'], mlp_ratios=ratios)
+    sizes = [
+        sum(p.numel() for p in LiSA(**{k: v for k, v in cfg.items() if k != 'type'}).parameters())
+        for cfg in (own, dict(changed, arch=arch))
+    ]
+    granularity = sum(
+        depth * (2 * dim + 1)
+        for depth, dim in zip(LiSA.arch_zoo['tiny']['depths'], LiSA.arch_zoo['tiny']['embed_dims'])
+    )
+    assert abs(sizes[0] - sizes[1]) <= granularity
+
+
+def test_mlps_that_would_have_to_vanish():
+    small = dict(type='LiSA', arch=dict(LiSA.arch_zoo['tiny'], mlp_ratios=(0.1,) * 4))
+    small['attention'] = dict(type='DepthwiseConv')
+    with pytest.raises(ValueError, match="SelfAttention'} has too many parameters to be compared"):
+        matched_mlp_ratios(small, dict(small, attention=dict(type='SelfAttention')))

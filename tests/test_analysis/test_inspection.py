@@ -98,6 +98,14 @@ def test_sizes_are_multiples_of_32(picture):
     assert read_image(picture, (10, 130)).shape == (32, 128, 3)
 
 
+def test_no_image(tmp_path):
+    (tmp_path / 'broken.png').write_text('no image')
+    with pytest.raises(ValueError, match='broken.png cannot be read as an image: '):
+        read_image(tmp_path / 'broken.png')
+    with pytest.raises(ValueError, match='missing.png cannot be read as an image: '):
+        read_image(tmp_path / 'missing.png')
+
+
 def test_records_what_goes_in_and_out():
     torch.manual_seed(0)
     backbone = LiSA(ARCH).eval()
@@ -117,5 +125,7 @@ def test_positions_are_spread(grid, number):
     assert 1 <= len(positions) <= number
     assert len(set(map(tuple, positions.tolist()))) == len(positions)
     assert (positions >= 0).all() and (positions < torch.tensor(grid)).all()
-    if number >= 4 and min(grid) > 1:
-        assert positions.max(0).values.tolist() != positions.min(0).values.tolist()
+    # no position is far from all of those
+    every = torch.cartesian_prod(*(torch.arange(size) for size in grid)).float()
+    farthest = torch.cdist(every, positions.float()).min(1).values.max()
+    assert farthest <= 1.6 * (grid[0] * grid[1] / len(positions)) ** 0.5

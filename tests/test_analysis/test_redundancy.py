@@ -1,5 +1,5 @@
 import math
-from itertools import combinations
+from itertools import combinations, product
 
 import pytest
 import torch
@@ -41,11 +41,15 @@ def cosine(a, b):
     return (a @ b / a.norm() / b.norm()).item()
 
 
+def correlation(a, b):
+    return abs(cosine(a - a.mean(), b - b.mean()))
+
+
 @pytest.mark.parametrize('attention', ['StructureAwareAttention', 'SelfAttention'])
 def test_is_the_mean_over_pairs(attention):
     torch.manual_seed(0)
     backbone = LiSA(ARCH, attention=dict(type=attention)).eval()
-    images = [torch.randn(2, 3, 64, 96), torch.randn(2, 3, 64, 96)]
+    images = [torch.randn(2, 3, 64, 96), torch.randn(1, 3, 64, 96)]
     found = {layer.layer: layer for layer in kernel_redundancy(backbone, images, 4)}
     modules = attentions_of(backbone)
     assert list(found) == list(modules)
@@ -59,26 +63,27 @@ def test_is_the_mean_over_pairs(attention):
     kernels = {name: torch.cat(parts).double() for name, parts in kernels.items()}
     for name in names:
         own = kernels[name]
-        queries = [(b, k) for b in range(own.shape[0]) for k in range(own.shape[2])]
-        heads, centred, layers, entropies = [], [], [], []
-        for b, k in queries:
-            for g, h in combinations(range(4), 2):
-                first, second = own[b, g, k], own[b, h, k]
-                heads.append(cosine(first, second))
-                centred.append(cosine(first - first.mean(), second - second.mean()))
-            for g in range(4):
-                for other in names:
-                    if other != name:
-                        layers.append(cosine(own[b, g, k], kernels[other][b, g, k]))
-                share = own[b, g, k].abs() / own[b, g, k].abs().sum()
-                entropy = -sum(p * math.log(p) for p in share.tolist() if p > 0)
-                entropies.append(entropy / math.log(len(share)))
+        heads, layers, entropies = [], [], []
+        for b in range(own.shape[0]):
+            for k in range(own.shape[2]):
+                heads += [(own[b, g, k], own[b, h, k]) for g, h in combinations(range(4), 2)]
+                layers += [
+                    (own[b, g, k], kernels[other][b, h, k])
+                    for other in names
+                    if other != name
+                    for g, h in product(range(4), range(4))
+                ]
+                for g in range(4):
+                    share = own[b, g, k].abs() / own[b, g, k].abs().sum()
+                    entropy = -sum(p * math.log(p) for p in share.tolist() if p > 0)
+                    entropies.append(entropy / math.log(len(share)))
         layer = found[name]
         assert layer.grid == (4, 6) and layer.heads == 4
         for value, values in (
-            (layer.head_cosine, heads),
-            (layer.head_correlation, centred),
-            (layer.layer_cosine, layers),
+            (layer.head_cosine, [cosine(*pair) for pair in heads]),
+            (layer.head_correlation, [correlation(*pair) for pair in heads]),
+            (layer.layer_cosine, [cosine(*pair) for pair in layers]),
+            (layer.layer_correlation, [correlation(*pair) for pair in layers]),
             (layer.entropy, entropies),
         ):
             assert value == pytest.approx(sum(values) / len(values), abs=1e-5)
@@ -86,13 +91,31 @@ def test_is_the_mean_over_pairs(attention):
     assert found['stages.1.0'].layer_cosine is None  # no other layer on its grid
 
 
-def test_kernels_that_are_all_alike():
+def test_kernels_that_are_constant():
     backbone = LiSA(ARCH, attention=dict(type='UniformAttention')).eval()
     for layer in kernel_redundancy(backbone, [torch.randn(1, 3, 64, 64)])[1:]:
         assert layer.head_cosine == pytest.approx(1, abs=1e-5)
+        assert layer.head_correlation is None  # there is nothing to correlate
         assert layer.entropy == pytest.approx(1, abs=1e-5)
         if layer.layer.startswith('stages.2'):
             assert layer.layer_cosine == pytest.approx(1, abs=1e-5)
+
+
+def test_opposite_kernels_are_redundant(monkeypatch):
+    """What comes after the attention can turn the sign."""
+
+    def opposite(self, x, positions):
+        height, width = x.shape[-2:]
+        kernel = torch.arange(height * width, dtype=torch.float32).view(height, width)
+        signs = torch.tensor([-1.0, 1.0]).repeat(self.num_heads)[: self.num_heads]
+        kernels = signs[:, None, None, None] * kernel
+        return kernels.expand(len(x), -1, len(positions), -1, -1)
+
+    monkeypatch.setattr(UniformAttention, 'kernels', opposite)
+    backbone = LiSA(ARCH, attention=dict(type='UniformAttention')).eval()
+    for layer in kernel_redundancy(backbone, [torch.randn(1, 3, 64, 64)])[1:]:
+        assert layer.head_correlation == pytest.approx(1, abs=1e-5)
+        assert layer.head_cosine < 0
 
 
 def test_a_grid_of_one_position_has_no_entropy():
@@ -105,7 +128,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match='there are no images to measure kernels on'):
         kernel_redundancy(backbone, [])
     images = [torch.randn(1, 3, 32, 32), torch.randn(1, 3, 32, 64)]
-    with pytest.raises(ValueError, match=r'must be of one size, got \[\(32, 32\), \(32, 64\)\]'):
+    with pytest.raises(ValueError, match=r'must be of one size, got \(32, 32\) and \(32, 64\)'):
         kernel_redundancy(backbone, images)
     backbone = LiSA(ARCH, attention=dict(type='ExternalAttention')).eval()
     with pytest.raises(ValueError, match=r"has kernels over positions: \['ExternalAttention'\]"):

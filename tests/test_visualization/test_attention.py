@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -35,9 +37,11 @@ def backbone(**kwargs):
 
 
 def panels(figure):
-    """Maps by title."""
+    """Maps by title, without the range of the colours."""
     return {
-        axes.get_title().replace('\n', ': '): axes.images[0].get_array()
+        re.sub(r' \((±|0 to ).*\)$', '', axes.get_title().replace('\n', ': ')): (
+            axes.images[0].get_array()
+        )
         for axes in figure.axes
         if axes.images
     }

@@ -13,6 +13,8 @@ def test_colours_and_marks(tmp_path):
     figure = draw_panels(rows, 'title')
     figure.savefig(tmp_path / 'panels.png')
     axes = {axes.get_title(): axes for axes in figure.axes if axes.images}
+    assert set(axes) == {'a (±2)', 'b (0 to 3)', 'c (±3)', 'd', 'e (0 to 1)'}
+    axes = {title[0]: panel for title, panel in axes.items()}
     maps = {title: panel.images[0] for title, panel in axes.items()}
     assert maps['a'].get_cmap().name == SIGNED and maps['a'].get_clim() == (-2, 2)
     assert maps['b'].get_cmap().name == POSITIVE and maps['b'].get_clim() == (0, 3)

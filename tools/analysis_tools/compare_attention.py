@@ -3,9 +3,10 @@
 With --sizes the backbones are measured: parameters, multiply-adds, time and
 memory of inference and of a training step. With --data-root the models are
 trained, with several seeds. Every measurement and every finished run goes into
-RESULTS.json at once; what is there already is not done again. Processes on
-different variants may share the file. The table (also RESULTS.csv) and the
-picture (RESULTS.png) are made from it.
+RESULTS.json at once; what is there already is not done again, so a name has to
+keep its meaning. Processes that train different variants may share the file.
+The table (also RESULTS.csv) and the picture (RESULTS.png) are made from what it
+has of this config.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import statistics
 import sys
 import time
 from functools import partial
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -31,8 +33,9 @@ from lisa_mm.analysis.benchmark import (
     read_results,
     write_csv,
 )
+from lisa_mm.analysis.comparison import length_of, set_length, summarise
 from lisa_mm.analysis.isolation import run_isolated
-from lisa_mm.models import StructureAwareAttention
+from lisa_mm.models import LiSA, StructureAwareAttention
 from lisa_mm.ops import apply_patterns, structural_patterns
 from lisa_mm.registry import MODELS
 from lisa_mm.utils.cli import build_runner, one_line_errors
@@ -52,6 +55,9 @@ NORMS = {
 @MODELS.register_module()
 class NormalisationVariant(StructureAwareAttention):
     """Structure-aware attention with other normalisations than its own.
+
+    To be trained, not to be looked into: its kernels are other ones than those
+    that it inherits.
 
     Args:
         query_key: That of queries and keys, a key of ``NORMS``.
@@ -76,15 +82,13 @@ class NormalisationVariant(StructureAwareAttention):
             # the product of two vectors of unit variance has variance dk, and not 1 / dk
             self.scale /= embed_dims // num_heads
 
-    def forward(self, x):
-        query, key, value = self.qkv(x).unflatten(1, (3, self.num_heads, -1)).unbind(1)
+    def attend(self, query, key, value):
         norm, norm_value, norm_patterns = self.norms
         query, key = norm(query) * self.scale, norm(key)
         patterns = structural_patterns(query, key, self.rpe_encoder, self.boundary)
-        out = apply_patterns(
+        return apply_patterns(
             norm_patterns(patterns), norm_value(value), self.rpe_decoder, self.boundary
         )
-        return self.proj(out.flatten(1, 2))
 
 
 def parse_args():
@@ -142,16 +146,27 @@ def load_variant(args, change):
     cfg = load_config(args.config, data_root=args.data_root)
     backbone = cfg.model.backbone.to_dict()
     cfg.merge_from_dict(change)
-    changed = cfg.model.backbone
-    if args.match_parameters and 'arch' in changed:
-        ratios = matched_mlp_ratios(backbone, changed.to_dict())
-        arch = (
-            MODELS.get(changed.type).arch_zoo[changed.arch]
-            if isinstance(changed.arch, str)
-            else changed.arch
-        )
-        changed.arch = dict(arch, mlp_ratios=ratios)
+    if args.match_parameters:
+        changed = cfg.model.backbone
+        kind = MODELS.get(changed.type)
+        if kind is not LiSA:
+            raise ValueError(
+                f'--match-parameters is for backbones of type lisa_mm.LiSA, got {changed.type}'
+            )
+        arch = changed.get('arch', signature(LiSA).parameters['arch'].default)
+        arch = LiSA.arch_zoo[arch] if isinstance(arch, str) else arch
+        changed.arch = dict(arch, mlp_ratios=matched_mlp_ratios(backbone, changed.to_dict()))
     return cfg
+
+
+def find_problem(args, variants):
+    """Return what is wrong with the first variant that cannot be had."""
+    for name, change in variants.items():
+        try:
+            load_variant(args, change)
+        except ValueError as error:
+            return f'{name}: {error}'
+    return None
 
 
 def train(args, change, seed):
@@ -160,11 +175,7 @@ def train(args, change, seed):
     cfg.work_dir = args.work_dir
     cfg.randomness = dict(seed=seed)
     cfg.default_hooks.checkpoint = None
-    unit = 'iters' if 'max_iters' in cfg.train_cfg else 'epochs'
-    length = args.iterations if unit == 'iters' else args.epochs
-    if length is not None:
-        cfg.train_cfg.update({f'max_{unit}': length, 'val_interval': length})
-        cfg.param_scheduler[-1].T_max = length
+    set_length(cfg, args.length)
     cfg.log_level = 'WARNING'
     runner = build_runner(cfg)
     if torch.cuda.is_available():
@@ -175,7 +186,7 @@ def train(args, change, seed):
         {name: scalars.get_scalar(f'val/{name}').current() for name in args.metrics},
         loss=scalars.get_scalar('train/loss').current(),
         parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
-        epochs=runner.max_epochs,
+        epochs=args.length if args.unit == 'epochs' else None,
         iterations=runner.max_iters,
         # the first ones take longer
         seconds_per_iteration=statistics.median(scalars.get_scalar('train/time').data[0]),
@@ -201,12 +212,8 @@ def train_missing(args, variants):
     # stopped early, the comparison stays fair
     jobs = [(name, seed) for seed in args.seeds for name in variants]
     for i, (name, seed) in enumerate(jobs):
-        job = dict(config=Path(args.config).stem, variant=name, seed=seed, asked_epochs=args.epochs)
-        if args.iterations is not None:
-            job['asked_iterations'] = args.iterations
-        if args.match_parameters:
-            job['matched'] = True
-        if any(job.items() <= row.items() for row in read_results(args.results)):
+        there = (row for row in own_rows(args) if row.get(args.unit) == args.length)
+        if any((row['variant'], row.get('seed')) == (name, seed) for row in there):
             continue
         if args.minutes is not None and time.monotonic() - start > args.minutes * 60:
             print(f'{len(jobs) - i} runs left for another time')
@@ -215,10 +222,25 @@ def train_missing(args, variants):
         with one_line_errors(ChildProcessError):
             # a process for each: MMEngine keeps things, and memory is that of one run
             row = run_isolated(train, args, variants[name], seed)
-        add_results(args.results, [{**job, **row}])
+        add_results(args.results, [{**setting_of(args), 'variant': name, 'seed': seed, **row}])
         seconds = time.monotonic() - began
         reached = ', '.join(f'{metric} {row[metric]:.4g}' for metric in args.metrics)
         print(f'{i + 1}/{len(jobs)} {name}, seed {seed}: {reached} ({seconds:.0f} s)', flush=True)
+
+
+def setting_of(args):
+    """Return what all rows of this comparison have in common."""
+    return dict(config=Path(args.config).stem, matched=args.match_parameters)
+
+
+def own_rows(args):
+    """Return the rows of this comparison; those of old that do not say so are not matched."""
+    setting = setting_of(args)
+    return [
+        row
+        for row in read_results(args.results)
+        if setting.items() <= {'matched': False, **row}.items()
+    ]
 
 
 def measure(args, variants, job):
@@ -233,13 +255,15 @@ def measure(args, variants, job):
     return [{'variant': row.pop('name'), **row} for row in rows]
 
 
+def cost_setting(args):
+    """Return what the measurements of one table have in common."""
+    return dict(setting_of(args), batch=args.batch, **describe_environment(device()))
+
+
 def measure_missing(args, variants):
     """Measure what the results lack."""
-    setting = dict(config=Path(args.config).stem, batch=args.batch)
-    if args.match_parameters:
-        setting['matched'] = True
     jobs = [
-        dict(setting, size=list(size), mode=mode, **describe_environment(device()))
+        dict(cost_setting(args), size=list(size), mode=mode)
         for size in args.sizes
         for mode in ('inference', 'training step')
     ]
@@ -249,50 +273,8 @@ def measure_missing(args, variants):
         measure_jobs(args.results, jobs, variants, run, key='variant')
 
 
-def summarise(rows, metrics):
-    """Return one row per variant: means and spreads over the seeds, and costs."""
-    found = {}
-    for row in rows:
-        key = row['config'], row['variant'], row.get('matched', False)
-        runs, costs = found.setdefault(key, ({}, []))
-        if 'mode' in row:
-            costs.append(row)
-        elif all(name in row for name in metrics):
-            length = (row['epochs'], row.get('iterations'))
-            runs.setdefault(length, []).append(row)
-    table = []
-    for (config, variant, _), (trained, costs) in found.items():
-        for (epochs, iterations), runs in trained.items() or [((None, None), [])]:
-            line = dict(variant=variant, config=config)
-            if runs:
-                line['parameters (M)'] = runs[0]['parameters'] / 1e6
-                line['epochs'] = epochs if epochs > 1 else None
-                line['iterations'] = iterations
-                line['seeds'] = len(runs)
-                for name in [*metrics, 'loss']:
-                    values = [run[name] for run in runs]
-                    line[name] = statistics.mean(values)
-                    line[f'{name}, deviation'] = statistics.stdev(values) if len(runs) > 1 else None
-            for row in costs:
-                size = 'x'.join(map(str, row['size']))
-                line['backbone (M)'] = row['parameters'] / 1e6
-                line[f'G multiply-adds at {size}'] = row['multiply_adds'] / 1e9
-                line[f'{row["mode"]} at {size} (ms)'] = row['seconds'] * 1e3
-                line[f'{row["mode"]} at {size} (MiB)'] = row['peak_bytes'] / 2**20
-            if len(line) > 2:
-                table.append(line)
-    table.sort(key=lambda line: -line.get(metrics[0], 0))
-    # all of them with the same columns, and only those that some have
-    columns = dict.fromkeys(
-        name for line in table for name, value in line.items() if value is not None
-    )
-    return [{name: line.get(name) for name in columns} for line in table]
-
-
 def print_table(table):
     """Print Markdown."""
-    if not table:
-        return
     print(f'\n| {" | ".join(table[0])} |')
     print('|---' * len(table[0]) + '|')
     for line in table:
@@ -303,9 +285,9 @@ def print_table(table):
         print(f'| {" | ".join(cells)} |')
 
 
-def plot(rows, table, metrics, path):
+def plot(trained, costs, table, args):
     """Draw what the variants reach, with deviations, and what they cost against the resolution."""
-    costs = [row for row in rows if 'mode' in row]
+    rows, metrics = [*trained, *costs], args.metrics
     kinds = [
         (mode, what)
         for what in ('seconds', 'peak_bytes')
@@ -314,8 +296,6 @@ def plot(rows, table, metrics, path):
     reached = [name for name in metrics if any(line.get(name) is not None for line in table)]
     names = list(dict.fromkeys(row['variant'] for row in rows))
     number = len(reached) + len(kinds)
-    if not number:
-        return
     columns = min(2, number)
     figure = Figure(figsize=(6.4 * columns, 4.2 * -(-number // columns)), layout='constrained')
     panels = list(figure.subplots(-(-number // columns), columns, squeeze=False).flat)
@@ -357,10 +337,9 @@ def plot(rows, table, metrics, path):
     if kinds:
         handles = panels[len(reached)].get_legend_handles_labels()
         figure.legend(*handles, loc='outside lower center', ncols=4, fontsize=8)
-    figure.suptitle(
-        f'{rows[0]["config"]}, {", ".join(sorted({r.get("device", "") for r in rows}))}'
-    )
-    figure.savefig(path, dpi=110)
+    devices = sorted({row['device'] for row in rows if 'device' in row})
+    figure.suptitle(f'{Path(args.config).stem}, {", ".join(devices)}')
+    figure.savefig(args.results.with_suffix('.png'), dpi=110)
 
 
 def main():
@@ -378,21 +357,30 @@ def main():
         cfg = load_config(args.config, data_root=args.data_root)
         if args.data_root is not None:
             check_data(cfg, ('train', 'val'))
-    by_iterations = 'max_iters' in cfg.train_cfg
-    if args.iterations is not None and not by_iterations:
-        sys.exit(f'{args.config} trains by epochs: give --epochs instead of --iterations')
-    if args.epochs is not None and by_iterations:
-        sys.exit(f'{args.config} trains by iterations: give --iterations instead of --epochs')
+    args.unit, args.length = length_of(cfg)
+    for unit in ('epochs', 'iterations'):
+        if getattr(args, unit) is not None and unit != args.unit:
+            sys.exit(f'{args.config} trains by {args.unit}: give --{args.unit}, not --{unit}')
+    args.length = getattr(args, args.unit) or args.length
+    problem = run_isolated(find_problem, args, variants)
+    if problem:
+        sys.exit(problem)
     if args.sizes:
         measure_missing(args, variants)
     if args.data_root is not None:
         train_missing(args, variants)
-    rows = read_results(args.results)
-    table = summarise(rows, args.metrics)
-    print_table(table)
+    rows = own_rows(args)
+    trained = [row for row in rows if 'seed' in row]
+    measured = [row for row in rows if 'mode' in row]
+    costs = [row for row in measured if cost_setting(args).items() <= row.items()]
+    if measured and not costs:  # on another machine: what was measured last
+        keys = cost_setting(args)
+        costs = [row for row in measured if all(row[key] == measured[-1][key] for key in keys)]
+    table = summarise(trained, costs, args.metrics)
     if table:
+        print_table(table)
         write_csv(args.results.with_suffix('.csv'), table)
-        plot(rows, table, args.metrics, args.results.with_suffix('.png'))
+        plot(trained, costs, table, args)
 
 
 if __name__ == '__main__':

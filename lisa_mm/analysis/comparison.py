@@ -1,0 +1,117 @@
+"""Comparing variants of a model by what they cost, and by what they reach when trained."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.config import Config
+
+
+def length_of(cfg: Config) -> tuple[str, int]:
+    """Return the unit of a training, ``'epochs'`` or ``'iterations'``, and their number."""
+    if 'max_iters' in cfg.train_cfg:
+        return 'iterations', cfg.train_cfg.max_iters
+    return 'epochs', cfg.train_cfg.max_epochs
+
+
+def set_length(cfg: Config, length: int) -> None:
+    """Make a training shorter or longer, and its schedule with it; it is evaluated at the end.
+
+    Args:
+        cfg: The config, changed in place. Warm-ups stay as they are.
+        length: In the unit that :func:`length_of` says.
+    """
+    unit, old = length_of(cfg)
+    cfg.train_cfg.update(
+        {f'max_{"iters" if unit == "iterations" else unit}': length, 'val_interval': length}
+    )
+    for scheduler in cfg.param_scheduler:
+        if 'T_max' in scheduler:
+            scheduler.T_max = length - scheduler.get('begin', 0)
+        if scheduler.get('end') == old:
+            scheduler.end = length
+        if 'milestones' in scheduler:
+            scheduler.milestones = [max(1, round(m * length / old)) for m in scheduler.milestones]
+
+
+def summarise(
+    trained: Sequence[dict[str, Any]], costs: Sequence[dict[str, Any]], metrics: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Put results of variants together: means and spreads over the seeds, and costs.
+
+    Args:
+        trained: Rows of finished runs: ``variant``, ``seed``, ``epochs``,
+            ``iterations``, ``device``, ``parameters``, ``loss`` and the metrics.
+        costs: Rows of measurements in one setting: ``variant``, ``size``,
+            ``mode`` and what :func:`~lisa_mm.analysis.benchmark.measure_models`
+            gives.
+        metrics: Names of the metrics, the first of which sorts.
+
+    Returns:
+        list[dict[str, Any]]: One row for each variant, length of training and
+        device, all with the same columns. Differences are to the variant that
+        comes first, of the same seeds.
+    """
+    groups = {}  # by length and device, what is compared with each other
+    for row in trained:
+        if all(name in row for name in metrics):
+            what = row['epochs'], row.get('iterations'), row.get('device')
+            runs = groups.setdefault(what, {}).setdefault(row['variant'], {})
+            runs[row['seed']] = row
+    lines = [
+        dict(variant=variant, **_describe_runs(what, runs, next(iter(group.values())), metrics))
+        for what, group in groups.items()
+        for variant, runs in group.items()
+    ]
+    named = {line['variant'] for line in lines}
+    lines += [
+        dict(variant=name)
+        for name in dict.fromkeys(row['variant'] for row in costs)
+        if name not in named
+    ]
+    for line in lines:
+        for row in costs:
+            if row['variant'] == line['variant']:
+                size = 'x'.join(map(str, row['size']))
+                line['backbone (M)'] = row['parameters'] / 1e6
+                line[f'G multiply-adds at {size}'] = row['multiply_adds'] / 1e9
+                line[f'{row["mode"]} at {size} (ms)'] = row['seconds'] * 1e3
+                line[f'{row["mode"]} at {size} (MiB)'] = row['peak_bytes'] / 2**20
+    lines.sort(key=lambda line: -line.get(metrics[0], 0))
+    # all of them with the same columns, and only those that some have
+    columns = dict.fromkeys(
+        name for line in lines for name, value in line.items() if value is not None
+    )
+    return [{name: line.get(name) for name in columns} for line in lines]
+
+
+def _describe_runs(
+    what: tuple, runs: dict[int, dict], baseline: dict[int, dict], metrics: Sequence[str]
+) -> dict[str, Any]:
+    """Return the columns for the runs of one variant, by seed."""
+    epochs, iterations, device = what
+    first = next(iter(runs.values()))
+    line = {
+        'parameters (M)': first['parameters'] / 1e6,
+        'epochs': epochs,
+        'iterations': iterations,
+        'device': device,
+        'seeds': len(runs),
+    }
+    for name in metrics:
+        line[name], line[f'{name}, deviation'] = _mean_and_deviation(
+            [run[name] for run in runs.values()]
+        )
+        pairs = [runs[seed][name] - baseline[seed][name] for seed in runs if seed in baseline]
+        if pairs and runs is not baseline:
+            line[f'{name}, difference'], deviation = _mean_and_deviation(pairs)
+            if deviation is not None:
+                line[f'{name}, its standard error'] = deviation / len(pairs) ** 0.5
+    line['loss of the last batch'] = statistics.mean(run['loss'] for run in runs.values())
+    return line
+
+
+def _mean_and_deviation(values: list[float]) -> tuple[float, float | None]:
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None

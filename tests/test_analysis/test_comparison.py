@@ -1,0 +1,83 @@
+import pytest
+from mmengine.config import Config
+
+from lisa_mm.analysis.comparison import length_of, set_length, summarise
+
+
+def run(variant, seed, score, **kwargs):
+    row = dict(variant=variant, seed=seed, score=score, loss=1.0, parameters=2e6)
+    return dict(row, epochs=3, iterations=30, device='A') | kwargs
+
+
+def cost(variant, size, mode, seconds):
+    row = dict(variant=variant, size=size, mode=mode, seconds=seconds, peak_bytes=2**21)
+    return dict(row, parameters=1e6, multiply_adds=3e9)
+
+
+def test_means_and_differences():
+    trained = [run('a', 0, 10.0), run('b', 0, 11.0), run('a', 1, 14.0), run('b', 1, 16.0)]
+    trained += [run('c', 1, 20.0)]
+    table = summarise(trained, [], ['score'])
+    assert [line['variant'] for line in table] == ['c', 'b', 'a']
+    assert [line['score'] for line in table] == [20, 13.5, 12]
+    assert table[1]['score, deviation'] == pytest.approx(12.5**0.5)
+    assert table[0]['score, deviation'] is None  # one seed
+    # of the same seeds, so that what they have in common drops out
+    assert [line['score, difference'] for line in table] == [6, 1.5, None]
+    assert table[1]['score, its standard error'] == pytest.approx(0.5)
+    assert all(set(line) == set(table[0]) for line in table)
+
+
+def test_lengths_and_devices_are_kept_apart():
+    trained = [run('a', 0, 1.0), run('a', 0, 2.0, epochs=6, iterations=60)]
+    trained += [run('a', 0, 4.0, device='B'), run('b', 0, 5.0, device='B')]
+    table = summarise(trained, [], ['score'])
+    found = {(line['variant'], line['epochs'], line['device']): line for line in table}
+    assert len(found) == 4 and all(line['seeds'] == 1 for line in table)
+    assert found['b', 3, 'B']['score, difference'] == 1
+
+
+def test_a_seed_counts_once():
+    assert summarise([run('a', 0, 1.0), run('a', 0, 1.0)], [], ['score'])[0]['seeds'] == 1
+
+
+def test_costs_stand_beside_what_is_reached():
+    costs = [cost('a', [32, 64], 'inference', 0.5), cost('b', [32, 64], 'inference', 0.25)]
+    table = summarise([run('a', 0, 1.0)], costs, ['score'])
+    assert [line['inference at 32x64 (ms)'] for line in table] == [500, 250]
+    assert [line['inference at 32x64 (MiB)'] for line in table] == [2, 2]
+    assert [line['score'] for line in table] == [1, None]
+    only_costs = summarise([], costs, ['score'])
+    assert list(only_costs[0])[:2] == ['variant', 'backbone (M)']
+    # runs that were not evaluated like this
+    assert summarise([run('a', 0, 1.0)], [], ['other']) == []
+
+
+def test_schedules_follow_the_length():
+    cfg = Config(
+        dict(
+            train_cfg=dict(max_epochs=12, val_interval=1),
+            param_scheduler=[
+                dict(type='LinearLR', begin=0, end=500, by_epoch=False),
+                dict(type='MultiStepLR', begin=0, end=12, milestones=[8, 11]),
+                dict(type='CosineAnnealingLR', T_max=10, begin=2, end=12),
+            ],
+        )
+    )
+    assert length_of(cfg) == ('epochs', 12)
+    set_length(cfg, 6)
+    assert cfg.train_cfg == dict(max_epochs=6, val_interval=6)
+    warm_up, steps, cosine = cfg.param_scheduler
+    assert warm_up.end == 500
+    assert steps.end == 6 and steps.milestones == [4, 6]
+    assert cosine.T_max == 4 and cosine.end == 6
+    cfg = Config(
+        dict(
+            train_cfg=dict(max_iters=160, val_interval=16),
+            param_scheduler=[dict(type='PolyLR', begin=15, end=160)],
+        )
+    )
+    assert length_of(cfg) == ('iterations', 160)
+    set_length(cfg, 80)
+    assert cfg.train_cfg == dict(max_iters=80, val_interval=80)
+    assert cfg.param_scheduler[0].end == 80
