@@ -95,7 +95,7 @@ def kernel_redundancy(
         size = batch.shape[-2:]
         kernels = _kernels(backbone, batch, modules, num_positions)
         for name, (grid, kernel) in kernels.items():
-            grids[name], heads[name] = grid, kernel.shape[1]
+            grids[name], heads[name] = grid, kernel.shape[2]
         for key, (value, number) in _measure(kernels).items():
             total = totals.setdefault(key, [0.0, 0])
             total[0] += value

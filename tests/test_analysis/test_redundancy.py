@@ -50,7 +50,7 @@ def test_is_the_mean_over_pairs(attention):
     torch.manual_seed(0)
     backbone = LiSA(ARCH, attention=dict(type=attention)).eval()
     images = [torch.randn(2, 3, 64, 96), torch.randn(1, 3, 64, 96)]
-    found = {layer.layer: layer for layer in kernel_redundancy(backbone, images, 4)}
+    found = {layer.layer: layer for layer in kernel_redundancy(backbone, images, 6)}
     modules = attentions_of(backbone)
     assert list(found) == list(modules)
     names = ['stages.2.0', 'stages.2.1', 'stages.2.2']
@@ -58,7 +58,7 @@ def test_is_the_mean_over_pairs(attention):
     for batch in images:
         for name, (x, _) in record(backbone, batch, modules).items():
             if name in names:
-                positions = spread_positions(x.shape[-2:], 4)
+                positions = spread_positions(x.shape[-2:], 6)
                 kernels[name].append(modules[name].kernels(x, positions).flatten(3).detach())
     kernels = {name: torch.cat(parts).double() for name, parts in kernels.items()}
     for name in names:

@@ -1,6 +1,10 @@
 import pytest
 from PIL import Image
 
+LISA = (
+    '--cfg-options', 'model.backbone._delete_=True', 'model.backbone.type=lisa_mm.LiSA',
+    'model.backbone.arch=tiny', 'model.neck.in_channels=[64,128,256,512]',
+)  # fmt: skip
 SCRIPT = 'tools/visualization/draw_attention.py'
 
 
@@ -13,8 +17,7 @@ def image(tmp_path):
 def test_draws_all_of_a_detector(run_tool, image, tmp_path):
     run_tool(
         SCRIPT, 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', image, '--pixel', 60, 3,
-        '--cfg-options', 'model.backbone._delete_=True', 'model.backbone.type=lisa_mm.LiSA',
-        'model.backbone.arch=tiny', 'model.neck.in_channels=[64,128,256,512]',
+        *LISA,
     )  # fmt: skip
     names = {path.name for path in (tmp_path / 'pictures').iterdir()}
     pictures = ('tables', 'patterns', 'kernels', 'features', 'receptive_field')
@@ -22,10 +25,13 @@ def test_draws_all_of_a_detector(run_tool, image, tmp_path):
     assert all(Image.open(tmp_path / 'pictures' / name).width > 300 for name in names)
 
 
-def test_bad_input(run_tool, image):
+def test_bad_input(run_tool, image, tmp_path):
     def last(*args):
         return run_tool(SCRIPT, *args, fails=True).splitlines()[-1]
 
+    (tmp_path / 'broken.png').write_text('no image')
+    out = last('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', 'broken.png', *LISA)
+    assert out.startswith('ValueError: broken.png cannot be read as an image')
     swin = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
     assert last(swin, 'no.jpg') == 'there is no image no.jpg'
     out = last(swin, image)

@@ -22,6 +22,8 @@ def test_measures_each_model_once_and_draws(run_tool, class_folders, tmp_path):
     out = run_tool(SCRIPT, *args, 'LiSA')
     assert "has 'LiSA' already" in out
     assert len(json.loads((tmp_path / 'results.json').read_text())) == 10
+    out = run_tool(SCRIPT, *args, 'LiSA', '--num-positions', 4, fails=True)
+    assert out.endswith("has 'LiSA' with positions 16, not 4: choose another name\n")
 
 
 def test_bad_input(run_tool, class_folders, tmp_path):
@@ -31,9 +33,11 @@ def test_bad_input(run_tool, class_folders, tmp_path):
 
     (tmp_path / 'empty').mkdir()
     assert last('results.json', 'empty').startswith('empty holds no images (.bmp, ')
-    assert last('a.csv', 'empty') == 'the results go into a .json file, got a.csv'
-    out = last('results.json', class_folders, '--size', 0)
-    assert out == '--num-images, --num-positions and --size must be at least 1'
+    assert last('a.csv', class_folders) == 'the results go into a .json file, got a.csv'
+    out = last('results.json', class_folders, '--size', 200)
+    assert out == '--size must be a multiple of 32, got 200'
+    out = last('results.json', class_folders, '--num-images', 0)
+    assert out == '--num-images and --num-positions must be at least 1'
     external = 'model.backbone.attention.type=ExternalAttention'
     out = last('results.json', class_folders, '--cfg-options', external)
     assert out.endswith("has kernels over positions: ['ExternalAttention']")

@@ -2,7 +2,9 @@
 
 Mean resemblance of the kernels of different heads and of different layers, and
 their entropy, layer by layer. RESULTS.json keeps what was measured under each
---name; the picture RESULTS.png shows all of them.
+--name; the picture RESULTS.png shows all of them. Without --checkpoint it is of
+random weights, which is worth a name of its own: what the kernels owe to their
+form, and not to the training.
 """
 
 import argparse
@@ -16,17 +18,23 @@ from mmengine.utils import track_iter_progress
 
 from lisa_mm.analysis import kernel_redundancy
 from lisa_mm.analysis.benchmark import add_results, read_results
-from lisa_mm.analysis.inspection import find_backbone, load_model, preprocess, read_image
+from lisa_mm.analysis.inspection import (
+    DIVISOR,
+    find_backbone,
+    load_model,
+    preprocess,
+    read_image,
+)
 from lisa_mm.utils.cli import one_line_errors
 from lisa_mm.utils.config import load_config
 from lisa_mm.visualization.instances import COLORS
 
 SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 MEASURES = {
+    'head_correlation': '|correlation| of heads',
+    'layer_correlation': '|correlation| with layers of the stage',
     'head_cosine': 'cosine of heads',
-    'head_correlation': 'correlation of heads',
     'layer_cosine': 'cosine with layers of the stage',
-    'layer_correlation': 'correlation with layers of the stage',
     'entropy': 'relative entropy',
 }
 
@@ -44,7 +52,7 @@ def parse_args():
         '--size',
         type=int,
         default=224,
-        help='side of the images in pixels, to which they are resized; 224 by default',
+        help='side in pixels to which images are resized, a multiple of 32; 224 by default',
     )
     parser.add_argument('--data-root', help='for configs that read the classes from the data')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
@@ -107,13 +115,31 @@ def main():
     args = parse_args()
     if args.results.suffix != '.json':
         sys.exit(f'the results go into a .json file, got {args.results}')
-    if min(args.num_images, args.num_positions, args.size) < 1:
-        sys.exit('--num-images, --num-positions and --size must be at least 1')
+    if min(args.num_images, args.num_positions) < 1:
+        sys.exit('--num-images and --num-positions must be at least 1')
+    if args.size < 1 or args.size % DIVISOR:
+        sys.exit(f'--size must be a multiple of {DIVISOR}, got {args.size}')
+    paths = choose_images(args.images, args.num_images)
+    setting = dict(
+        name=args.name,
+        config=Path(args.config).stem,
+        checkpoint=Path(args.checkpoint).name if args.checkpoint else None,
+        folder=args.images.name,
+        images=len(paths),
+        positions=args.num_positions,
+        size=args.size,
+    )
     rows = read_results(args.results)
-    if any(row['name'] == args.name for row in rows):
+    there = next((row for row in rows if row['name'] == args.name), None)
+    if there is not None:
+        for key, value in setting.items():
+            if there[key] != value:
+                sys.exit(
+                    f'{args.results} has {args.name!r} with {key} {there[key]!r}, not {value!r}: '
+                    'choose another name'
+                )
         print(f'{args.results} has {args.name!r} already')
     else:
-        paths = choose_images(args.images, args.num_images)
         with one_line_errors():
             cfg = load_config(args.config, args.cfg_options, args.data_root)
             model = load_model(cfg, args.checkpoint)
@@ -123,8 +149,7 @@ def main():
                 for path in track_iter_progress(paths)
             )
             found = kernel_redundancy(find_backbone(model), images, args.num_positions)
-        what = dict(name=args.name, images=len(paths), size=args.size)
-        rows = add_results(args.results, [{**what, **asdict(layer)} for layer in found])
+        rows = add_results(args.results, [{**setting, **asdict(layer)} for layer in found])
     print_table(rows)
     plot(rows, args.results.with_suffix('.png'))
 

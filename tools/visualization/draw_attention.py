@@ -69,7 +69,7 @@ def main():
         cfg = load_config(args.config, args.cfg_options, args.data_root)
         model = load_model(cfg, args.checkpoint)
         backbone = find_backbone(model)
-    image = read_image(args.image, args.size)
+        image = read_image(args.image, args.size)
     inputs = preprocess(model, image)
     where = dict(block=args.block, num_heads=args.heads)
     draw = {
