@@ -14,6 +14,7 @@ import numpy as np
 from mmengine.utils import track_iter_progress
 from PIL import Image, ImageOps
 
+from lisa_mm.analysis.inspection import find_images
 from lisa_mm.utils.checkpoint import (
     CheckpointError,
     check_weights,
@@ -22,8 +23,6 @@ from lisa_mm.utils.checkpoint import (
 )
 from lisa_mm.utils.cli import one_line_errors
 from lisa_mm.utils.config import load_config, set_checkpoint
-
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
 def parse_args():
@@ -42,16 +41,13 @@ def parse_args():
     return parser.parse_args()
 
 
-def find_images(path):
+def choose_images(path):
     """List the images, and the folder that their names are relative to."""
     if path.is_file():
         return [path], path.parent
     if not path.is_dir():
         sys.exit(f'there is no image or folder {path}')
-    images = sorted(p for p in path.rglob('*') if p.suffix.lower() in SUFFIXES)
-    if not images:
-        sys.exit(f'{path} holds no images ({", ".join(SUFFIXES)})')
-    return images, path
+    return find_images(path), path
 
 
 def build_predictor(cfg, device, score_thr):
@@ -102,8 +98,8 @@ def build_predictor(cfg, device, score_thr):
 
 def main():
     args = parse_args()
-    images, root = find_images(args.input)
     with one_line_errors():
+        images, root = choose_images(args.input)
         cfg = load_config(args.config, data_root=args.data_root)
         set_checkpoint(cfg, args.checkpoint)
     load_weights_only()

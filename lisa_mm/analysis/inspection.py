@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from lisa_mm.utils.checkpoint import check_weights, load_checkpoint, state_dict_
 
 # so that no stage has a part of a position
 DIVISOR = 32
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 
 def load_model(cfg: Config, checkpoint: str | os.PathLike | None = None) -> nn.Module:
@@ -52,6 +54,18 @@ def find_backbone(model: nn.Module) -> LiSA:
         if isinstance(module, LiSA):
             return module
     raise ValueError(f'{type(model).__name__} has no backbone of type lisa_mm.LiSA')
+
+
+def find_images(folder: str | os.PathLike) -> list[Path]:
+    """List the images in a folder and below it, sorted.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    images = sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not images:
+        raise ValueError(f'{os.fspath(folder)} holds no images ({", ".join(IMAGE_SUFFIXES)})')
+    return images
 
 
 def read_image(path: str | os.PathLike, size: int | tuple[int, int] | None = None) -> np.ndarray:

@@ -7,6 +7,7 @@ from PIL import Image
 from lisa_mm.analysis.inspection import (
     attentions_of,
     find_backbone,
+    find_images,
     load_model,
     preprocess,
     read_image,
@@ -96,6 +97,15 @@ def test_sizes_are_multiples_of_32(picture):
     assert read_image(picture).shape == (64, 64, 3)
     assert read_image(picture, 100).shape == (96, 128, 3)
     assert read_image(picture, (10, 130)).shape == (32, 128, 3)
+
+
+def test_images_of_a_folder(tmp_path):
+    with pytest.raises(ValueError, match=r'holds no images \(.bmp, '):
+        find_images(tmp_path)
+    (tmp_path / 'b').mkdir()
+    for name in ('b/1.PNG', 'a.jpg', 'note.txt'):
+        (tmp_path / name).touch()
+    assert find_images(tmp_path) == [tmp_path / 'a.jpg', tmp_path / 'b' / '1.PNG']
 
 
 def test_no_image(tmp_path):

@@ -32,7 +32,7 @@ def test_bad_input(run_tool, class_folders, tmp_path):
         return run_tool(SCRIPT, *args, fails=True).splitlines()[-1]
 
     (tmp_path / 'empty').mkdir()
-    assert last('results.json', 'empty').startswith('empty holds no images (.bmp, ')
+    assert last('results.json', 'empty').startswith('ValueError: empty holds no images (.bmp, ')
     assert last('a.csv', class_folders) == 'the results go into a .json file, got a.csv'
     out = last('results.json', class_folders, '--size', 200)
     assert out == '--size must be a multiple of 32, got 200'

@@ -21,6 +21,7 @@ from lisa_mm.analysis.benchmark import add_results, read_results
 from lisa_mm.analysis.inspection import (
     DIVISOR,
     find_backbone,
+    find_images,
     load_model,
     preprocess,
     read_image,
@@ -29,7 +30,6 @@ from lisa_mm.utils.cli import one_line_errors
 from lisa_mm.utils.config import load_config
 from lisa_mm.visualization.instances import COLORS
 
-SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 MEASURES = {
     'head_correlation': '|correlation| of heads',
     'layer_correlation': '|correlation| with layers of the stage',
@@ -61,9 +61,7 @@ def parse_args():
 
 def choose_images(folder, number):
     """Return so many images of a folder and its subfolders, spread evenly."""
-    paths = sorted(path for path in folder.rglob('*') if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        sys.exit(f'{folder} holds no images ({", ".join(SUFFIXES)})')
+    paths = find_images(folder)
     number = min(number, len(paths))
     return [paths[i * len(paths) // number] for i in range(number)]
 
@@ -119,7 +117,8 @@ def main():
         sys.exit('--num-images and --num-positions must be at least 1')
     if args.size < 1 or args.size % DIVISOR:
         sys.exit(f'--size must be a multiple of {DIVISOR}, got {args.size}')
-    paths = choose_images(args.images, args.num_images)
+    with one_line_errors():
+        paths = choose_images(args.images, args.num_images)
     setting = dict(
         name=args.name,
         config=Path(args.config).stem,
