@@ -16,6 +16,8 @@ from pycocotools.coco import COCO
 
 # Okabe and Ito's colours, which colour-blind people can tell apart
 COLORS = ('#E69F00', '#56B4E9', '#009E73', '#F0E442', '#0072B2', '#D55E00', '#CC79A7')
+# yellow is hard to see on white
+LINE_COLORS = tuple(color for color in COLORS if color != '#F0E442')
 
 
 def draw_instances(

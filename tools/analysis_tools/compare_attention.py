@@ -40,7 +40,7 @@ from lisa_mm.ops import apply_patterns, structural_patterns
 from lisa_mm.registry import MODELS
 from lisa_mm.utils.cli import build_runner, one_line_errors
 from lisa_mm.utils.config import check_data, load_config
-from lisa_mm.visualization.instances import COLORS
+from lisa_mm.visualization.instances import LINE_COLORS
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 NORMS = {
@@ -303,9 +303,9 @@ def plot(trained, costs, table, args):
         axes.axis('off')
     styles = {
         name: dict(
-            color='black' if i == 0 else COLORS[i % len(COLORS)],
+            color='black' if i == 0 else LINE_COLORS[i % len(LINE_COLORS)],
             marker='osD^vPX*h'[i % 9],
-            linestyle=('-', '--', ':')[i // len(COLORS) % 3],
+            linestyle=('-', '--', ':')[i // len(LINE_COLORS) % 3],
             linewidth=2.5 if i == 0 else 1.2,
         )
         for i, name in enumerate(names)

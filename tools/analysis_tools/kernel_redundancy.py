@@ -28,11 +28,11 @@ from lisa_mm.analysis.inspection import (
 )
 from lisa_mm.utils.cli import one_line_errors
 from lisa_mm.utils.config import load_config
-from lisa_mm.visualization.instances import COLORS
+from lisa_mm.visualization.instances import LINE_COLORS
 
 MEASURES = {
-    'head_correlation': '|correlation| of heads',
-    'layer_correlation': '|correlation| with layers of the stage',
+    'head_correlation': 'absolute correlation of heads',
+    'layer_correlation': 'absolute correlation with layers of the stage',
     'head_cosine': 'cosine of heads',
     'layer_cosine': 'cosine with layers of the stage',
     'entropy': 'relative entropy',
@@ -89,8 +89,10 @@ def plot(rows, path):
     """Draw a panel for each measure, over the layers."""
     names = list(dict.fromkeys(row['name'] for row in rows))
     layers = list(dict.fromkeys(row['layer'] for row in rows))
-    figure = Figure(figsize=(4.6 * len(MEASURES), 3.6), layout='constrained')
-    for axes, (key, title) in zip(figure.subplots(1, len(MEASURES)), MEASURES.items()):
+    figure = Figure(figsize=(13, 7), layout='constrained')
+    *panels, last = figure.subplots(2, 3).flat
+    last.axis('off')
+    for axes, (key, title) in zip(panels, MEASURES.items()):
         for i, name in enumerate(names):
             points = [
                 (layers.index(row['layer']), row[key])
@@ -98,14 +100,13 @@ def plot(rows, path):
                 if row['name'] == name and row[key] is not None
             ]
             if points:
-                color = 'black' if i == 0 else COLORS[i % len(COLORS)]
+                color = 'black' if i == 0 else LINE_COLORS[i % len(LINE_COLORS)]
                 axes.plot(*zip(*points), color=color, marker='osD^vPX*h'[i % 9], label=name)
         axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=7)
         axes.set(title=title, xlim=(-0.5, len(layers) - 0.5))
         axes.axhline(0, color='gray', linewidth=0.5)
         axes.grid(alpha=0.3)
-    handles = figure.axes[0].get_legend_handles_labels()
-    figure.legend(*handles, loc='outside lower center', ncols=6)
+    last.legend(*panels[0].get_legend_handles_labels(), loc='center')
     figure.savefig(path, dpi=110)
 
 
