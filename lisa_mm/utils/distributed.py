@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+
 import torch
 import torch.distributed as dist
 from mmengine.config import Config
@@ -40,6 +42,8 @@ def prepare_for_cpu(cfg: Config) -> None:
         )
     if not dist.is_initialized():
         dist.init_process_group('gloo')
+        # Left to the end of the interpreter, its threads now and then abort a finished run.
+        atexit.register(_disconnect)
     for kind in ('SyncBN', 'MMSyncBN'):
         if replace_values(cfg.model, 'type', kind, 'BN'):
             print_log(f'without a GPU, {kind} becomes BN', logger='current')
@@ -59,3 +63,8 @@ def prepare_for_cpu(cfg: Config) -> None:
         find_unused_parameters=cfg.get('find_unused_parameters', False),
     )
     cfg.model_wrapper_cfg = {**default, **cfg.get('model_wrapper_cfg', {}), 'device_ids': None}
+
+
+def _disconnect() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,20 @@ def class_folders(shapes, tmp_path_factory):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / path.name).symlink_to(path)
     return root
+
+
+@pytest.fixture
+def fails_with(tmp_path, monkeypatch):
+    """Run a script in this process, which is faster; returns what it ended with."""
+
+    def run(script, *args):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, 'argv', [script, *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / script), run_name='__main__')
+        return ended.value.code
+
+    return run
 
 
 @pytest.fixture

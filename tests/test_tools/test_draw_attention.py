@@ -25,17 +25,14 @@ def test_draws_all_of_a_detector(run_tool, image, tmp_path):
     assert all(Image.open(tmp_path / 'pictures' / name).width > 300 for name in names)
 
 
-def test_bad_input(run_tool, image, tmp_path):
-    def last(*args):
-        return run_tool(SCRIPT, *args, fails=True).splitlines()[-1]
-
+def test_bad_input(fails_with, image, tmp_path):
     (tmp_path / 'broken.png').write_text('no image')
-    out = last('mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', 'broken.png', *LISA)
+    out = fails_with(SCRIPT, 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', 'broken.png', *LISA)
     assert out.startswith('ValueError: broken.png cannot be read as an image')
     swin = 'mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py'
-    assert last(swin, 'no.jpg') == 'there is no image no.jpg'
-    out = last(swin, image)
+    assert fails_with(SCRIPT, swin, 'no.jpg') == 'there is no image no.jpg'
+    out = fails_with(SCRIPT, swin, image)
     assert out == 'ValueError: MaskRCNN has no backbone of type lisa_mm.LiSA'
-    assert last(swin, image, '--heads', 0) == '--heads must be at least 1, got 0'
-    out = last(swin, image, '--checkpoint', 'no.pth')
+    assert fails_with(SCRIPT, swin, image, '--heads', 0) == '--heads must be at least 1, got 0'
+    out = fails_with(SCRIPT, swin, image, '--checkpoint', 'no.pth')
     assert out.startswith('FileNotFoundError: there is no checkpoint file no.pth')

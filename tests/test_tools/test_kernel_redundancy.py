@@ -26,10 +26,10 @@ def test_measures_each_model_once_and_draws(run_tool, class_folders, tmp_path):
     assert out.endswith("has 'LiSA' with positions 16, not 4: choose another name\n")
 
 
-def test_bad_input(run_tool, class_folders, tmp_path):
+def test_bad_input(fails_with, class_folders, tmp_path):
     def last(results, images, *args):
         args = [results, CONFIG, images, '--data-root', class_folders, '--name', 'a', *args]
-        return run_tool(SCRIPT, *args, fails=True).splitlines()[-1]
+        return fails_with(SCRIPT, *args)
 
     (tmp_path / 'empty').mkdir()
     assert last('results.json', 'empty').startswith('ValueError: empty holds no images (.bmp, ')

@@ -52,7 +52,7 @@ NORMS = {
 }
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)  # the file may be run twice in a process
 class NormalisationVariant(StructureAwareAttention):
     """Structure-aware attention with other normalisations than its own.
 
