@@ -316,7 +316,12 @@ def plot(trained, costs, table, args):
             deviation = line.get(f'{metric}, deviation') or 0
             style = dict(styles[line['variant']], linestyle='', linewidth=1)
             axes.errorbar(line[metric], height, xerr=deviation, capsize=3, **style)
-        axes.set_yticks(range(len(lines)), [line['variant'] for line in lines], fontsize=8)
+        lengths = [line.get('epochs') or line.get('iterations') for line in lines]
+        labels = [
+            f'{line["variant"]}, {length}' if len(set(lengths)) > 1 else line['variant']
+            for line, length in zip(lines, lengths)
+        ]
+        axes.set_yticks(range(len(lines)), labels, fontsize=8)
         axes.set(title=f'{metric}: mean and deviation of the seeds', xlabel=metric)
         axes.grid(alpha=0.3, axis='x')
     for axes, (mode, what) in zip(panels[len(reached) :], kinds):
