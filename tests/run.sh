@@ -11,4 +11,4 @@ export VENV OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 cd "$root"
 bash tools/install.sh
 "$VENV/bin/python" -m ruff check .
-"$VENV/bin/python" -m pytest -n 2 "$@"
+"$VENV/bin/python" -m pytest -n 2 -rs "$@"

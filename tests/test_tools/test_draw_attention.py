@@ -25,7 +25,21 @@ def test_draws_all_of_a_detector(run_tool, image, tmp_path):
     assert all(Image.open(tmp_path / 'pictures' / name).width > 300 for name in names)
 
 
+def test_draws_what_another_attention_has(run_tool, image, tmp_path):
+    out = run_tool(
+        SCRIPT, 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', image, *LISA,
+        'model.backbone.attention.type=ExternalAttention',
+    )  # fmt: skip
+    assert 'left out kernels.png: ExternalAttention has none' in out
+    names = {path.name for path in (tmp_path / 'pictures').iterdir()}
+    assert names == {'features.png', 'receptive_field.png'}
+
+
 def test_bad_input(fails_with, image, tmp_path):
+    out = fails_with(
+        SCRIPT, 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', image, '--pixel', 999, 3, *LISA
+    )
+    assert out == '--pixel must be on the image of 64 x 64 pixels, got (999, 3)'
     (tmp_path / 'broken.png').write_text('no image')
     out = fails_with(SCRIPT, 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py', 'broken.png', *LISA)
     assert out.startswith('ValueError: broken.png cannot be read as an image')

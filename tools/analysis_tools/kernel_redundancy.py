@@ -88,17 +88,20 @@ def mean(values):
 def plot(rows, path):
     """Draw a panel for each measure, over the layers."""
     names = list(dict.fromkeys(row['name'] for row in rows))
-    layers = list(dict.fromkeys(row['layer'] for row in rows))
+    # by stage and block: models may have different depths
+    layers = sorted(
+        {row['layer'] for row in rows}, key=lambda name: [int(n) for n in name.split('.')[1:]]
+    )
     figure = Figure(figsize=(13, 7), layout='constrained')
     *panels, last = figure.subplots(2, 3).flat
     last.axis('off')
     for axes, (key, title) in zip(panels, MEASURES.items()):
         for i, name in enumerate(names):
-            points = [
+            points = sorted(
                 (layers.index(row['layer']), row[key])
                 for row in rows
                 if row['name'] == name and row[key] is not None
-            ]
+            )
             if points:
                 color = 'black' if i == 0 else LINE_COLORS[i % len(LINE_COLORS)]
                 axes.plot(*zip(*points), color=color, marker='osD^vPX*h'[i % 9], label=name)

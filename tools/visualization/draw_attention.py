@@ -10,7 +10,14 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from lisa_mm.analysis import effective_receptive_field
-from lisa_mm.analysis.inspection import find_backbone, load_model, preprocess, read_image
+from lisa_mm.analysis.inspection import (
+    attentions_of,
+    find_backbone,
+    load_model,
+    preprocess,
+    read_image,
+)
+from lisa_mm.models import StructureAwareAttention
 from lisa_mm.utils.cli import one_line_errors
 from lisa_mm.utils.config import load_config
 from lisa_mm.visualization import (
@@ -36,9 +43,8 @@ def parse_args():
         '--only',
         nargs='+',
         choices=PICTURES,
-        default=PICTURES,
         metavar='PICTURE',
-        help=f'of {", ".join(PICTURES)}; all by default',
+        help=f'of {", ".join(PICTURES)}; by default all that the attention has',
     )
     parser.add_argument(
         '--size', type=int, help='shorter side of the image, in pixels; what it is by default'
@@ -59,6 +65,21 @@ def parse_args():
     return parser.parse_args()
 
 
+def possible_pictures(backbone):
+    """Return those that make sense for the attention of a backbone; say what is left out."""
+    attentions = attentions_of(backbone).values()
+    possible = {
+        'tables': any(isinstance(one, StructureAwareAttention) for one in attentions),
+        'patterns': any(isinstance(one, StructureAwareAttention) for one in attentions),
+        'kernels': any(hasattr(one, 'kernels') for one in attentions),
+    }
+    kinds = ', '.join(sorted({type(one).__name__ for one in attentions}))
+    for name, there in possible.items():
+        if not there:
+            print(f'left out {name}.png: {kinds} has none')
+    return [name for name in PICTURES if possible.get(name, True)]
+
+
 def main():
     args = parse_args()
     if not args.image.is_file():
@@ -71,6 +92,12 @@ def main():
         backbone = find_backbone(model)
         image = read_image(args.image, args.size)
     inputs = preprocess(model, image)
+    chosen = args.only or possible_pictures(backbone)
+    if args.pixel and not all(0 <= n < side for n, side in zip(args.pixel, image.shape[1::-1])):
+        sys.exit(
+            f'--pixel must be on the image of {image.shape[1]} x {image.shape[0]} pixels, '
+            f'got {tuple(args.pixel)}'
+        )
     where = dict(block=args.block, num_heads=args.heads)
     draw = {
         'tables': lambda: draw_tables(backbone, **where),
@@ -84,7 +111,7 @@ def main():
         ),
     }
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in args.only:
+    for name in chosen:
         path = args.out / f'{name}.png'
         with one_line_errors():
             draw[name]().savefig(path, bbox_inches='tight')

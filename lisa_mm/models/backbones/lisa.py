@@ -464,6 +464,7 @@ def _complete(attention: dict, embed_dims: int, num_heads: int, **offers: Any) -
         raise ValueError(
             f'attention must be a config with a registered type, such as '
             f"dict(type='StructureAwareAttention'), got {attention!r}"
+            + (f'; no module {kind!r} is registered' if isinstance(kind, str) else '')
         )
     named = inspect.signature(attention_cls).parameters
     cfg = {name: value for name, value in offers.items() if name in named}
