@@ -64,7 +64,10 @@ def load_config(
     if '::' in path:
         path = _config_of_codebase(path)
     if not osp.isfile(path):
-        raise FileNotFoundError(f'there is no config file {path}')
+        raise FileNotFoundError(
+            f'there is no config file {path}; those of an installed codebase are named '
+            f'{"::, ".join(CODEBASES)}:: and their path in its configs folder'
+        )
     try:
         with _data_root_in_environment(data_root):
             cfg = Config.fromfile(path)
@@ -249,10 +252,12 @@ def check_data(cfg: Config, splits: tuple[str, ...]) -> None:
             ann_file = dataset.get('ann_file') or ''
             for name in [root, *(osp.join(root, p) for p in (*prefixes, ann_file) if p)]:
                 if '://' not in name and not osp.exists(name or '.'):
+                    # those that its own file or a base of it reads
+                    variables = [v for v in DATA_ROOT_VARIABLES if f'{{{{${v}:' in cfg.text]
+                    options = ' or '.join(['--data-root', *variables])
                     raise FileNotFoundError(
                         f'the {split} data are not there: {name} does not exist (data_root is '
-                        f'{root!r}). Name the folder with --data-root, or with the environment '
-                        f'variable that the config reads, one of {", ".join(DATA_ROOT_VARIABLES)}'
+                        f'{root!r}). Name the folder with {options}'
                     )
             _check_suffix(split, dataset)
 
@@ -356,14 +361,23 @@ def enable_visualization(cfg: Config, show: bool, show_dir: str | None, wait_tim
         cfg.visualizer.save_dir = show_dir
 
 
-def set_checkpoint(cfg: Config, checkpoint: str) -> None:
-    """Let a config load its weights from a checkpoint.
+def check_checkpoint(checkpoint: str) -> None:
+    """Check that a checkpoint is there, unless it is an address.
 
     Raises:
         FileNotFoundError: If there is no such file.
     """
     if '://' not in checkpoint and not osp.isfile(checkpoint):
         raise FileNotFoundError(f'there is no checkpoint file {checkpoint}')
+
+
+def set_checkpoint(cfg: Config, checkpoint: str) -> None:
+    """Let a config load its weights from a checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+    """
+    check_checkpoint(checkpoint)
     cfg.load_from = checkpoint
 
 

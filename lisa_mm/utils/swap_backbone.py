@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -379,7 +380,10 @@ def _run(
         with torch.no_grad():
             return forward(modules.to(device), image.to(device))
     except Exception as error:  # whatever a part of a codebase raises, in its own words
-        reason = ': '.join(filter(None, (type(error).__name__, str(error).partition('\n')[0])))
+        text = str(error).partition('\n')[0]
+        if not text:  # a bare assert: what it wanted
+            text = traceback.extract_tb(error.__traceback__)[-1].line
+        reason = f'{type(error).__name__}: {text}'
         raise kind(
             f'{names} could not be built and run on {PROBE_SIZE} x {PROBE_SIZE} pixels: {reason}'
         ) from error

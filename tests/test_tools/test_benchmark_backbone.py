@@ -9,7 +9,7 @@ NAMES = ('LiSA-tiny', 'Swin-T')
 
 
 @pytest.mark.parametrize('variant', ['plain', 'channels_last', 'autocast'])
-def test_measures_once_and_draws(run_tool, tmp_path, variant):
+def test_measures_once_and_draws(run_tool, fails_with, tmp_path, variant):
     args = ['results.json', '--device', 'cpu', '--sizes', '32x64', '--repeats', 1]
     args += ['--variants', variant, '--backbones']
     out = run_tool(SCRIPT, *args, *NAMES)
@@ -22,10 +22,10 @@ def test_measures_once_and_draws(run_tool, tmp_path, variant):
     assert Image.open(tmp_path / 'results.png').width > 1000
     if variant == 'plain':
         assert '/2 32x64' not in run_tool(SCRIPT, *args, *NAMES)
-        out = run_tool(SCRIPT, *args, *NAMES, 'PVTv2-B2', fails=True)
+        out = fails_with(SCRIPT, *args, *NAMES, 'PVTv2-B2')
         assert "has ['LiSA-tiny', 'Swin-T'] at 32x64, inference, plain already, without" in out
 
 
-def test_bad_input(run_tool):
-    out = run_tool(SCRIPT, 'results.txt', fails=True)
-    assert out.strip().endswith('the results go into a .json file, got results.txt')
+def test_bad_input(fails_with):
+    out = fails_with(SCRIPT, 'results.txt')
+    assert out == 'the results go into a .json file, got results.txt'

@@ -24,11 +24,11 @@ def test_measures_once_and_draws(run_tool, tmp_path):
     assert '| LiSA fft |' in out
 
 
-def test_bad_input(run_tool):
+def test_bad_input(fails_with, capsys):
     script = 'tools/analysis_tools/benchmark_operator.py'
-    out = run_tool(script, 'results.json', '--channels', 5, '--heads', 2, fails=True)
-    assert out.strip() == '--channels must be a multiple of --heads, got 5 and 2'
-    out = run_tool(script, 'results.txt', fails=True)
-    assert out.strip() == 'the results go into a .json file, got results.txt'
-    out = run_tool(script, 'results.json', '--grids', '56', fails=True)
-    assert "a size is written like 56x56, got '56'" in out
+    out = fails_with(script, 'results.json', '--channels', 5, '--heads', 2)
+    assert out == '--channels must be a multiple of --heads, got 5 and 2'
+    out = fails_with(script, 'results.txt')
+    assert out == 'the results go into a .json file, got results.txt'
+    fails_with(script, 'results.json', '--grids', '56')
+    assert "a size is written like 56x56, got '56'" in capsys.readouterr().err

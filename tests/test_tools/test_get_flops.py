@@ -31,9 +31,7 @@ def test_published_figures(run_tool, tmp_path, config, shape, published):
     assert '| backbone.stages.2 |' in out and '| total |' in out
 
 
-def test_own_config_at_one_number(run_tool, tmp_path):
-    out = run_tool(SCRIPT, 'mmdet::lisa.py', fails=True)
-    assert 'mmdet has no config lisa.py' in out.strip().splitlines()[-1]
+def test_own_config_at_one_number(run_tool, fails_with, tmp_path):
     config = tmp_path / 'config.py'
     config.write_text("""
 default_scope = 'mmpretrain'
@@ -46,5 +44,8 @@ model = dict(
 """)
     run_tool(SCRIPT, config, '--shape', 224, '--out', 'flops.json')
     assert 0.85 * 2.5 < total_of(tmp_path / 'flops.json') < 2.5
-    out = run_tool(SCRIPT, config, '--shape', 1, 2, 3, fails=True)
-    assert out.strip().endswith('--shape takes one or two positive numbers, got [1, 2, 3]')
+    assert 'mmdet has no config lisa.py' in fails_with(SCRIPT, 'mmdet::lisa.py')
+    out = fails_with(SCRIPT, config, '--shape', 1, 2, 3)
+    assert out == '--shape takes one or two positive numbers, got [1, 2, 3]'
+    out = fails_with(SCRIPT, config, '--cfg-options', 'model.backbone.arch=huge')
+    assert out.endswith("or a dict, got 'huge'")

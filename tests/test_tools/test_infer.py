@@ -68,11 +68,11 @@ def test_checkpoint_of_another_model(run_tool, class_folders, tmp_path):
     assert 'CheckpointError: the checkpoint is not for this MaskRCNN' in out
 
 
-def test_errors_in_one_line(run_tool, tmp_path):
+def test_errors_in_one_line(fails_with, tmp_path):
     args = '--config', ROOT / 'configs/mask_rcnn_lisa_shapes.py', '--checkpoint', 'no.pth'
-    assert 'there is no image or folder nothing' in run_tool(INFER, 'nothing', *args, fails=True)
+    assert 'there is no image or folder nothing' in fails_with(INFER, 'nothing', *args)
     (tmp_path / 'empty').mkdir()
-    assert 'empty holds no images' in run_tool(INFER, 'empty', *args, fails=True)
+    assert 'empty holds no images' in fails_with(INFER, 'empty', *args)
     write_images(tmp_path / 'images')
-    out = run_tool(INFER, 'images', *args, fails=True)
-    assert out.strip().splitlines()[-1] == 'FileNotFoundError: there is no checkpoint file no.pth'
+    out = fails_with(INFER, 'images', *args)
+    assert out == 'FileNotFoundError: there is no checkpoint file no.pth'

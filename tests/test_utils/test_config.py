@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import pytest
 from mmengine.config import Config
@@ -17,6 +18,8 @@ from lisa_mm.utils.config import (
     set_data_root,
     use_image_folder,
 )
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -83,6 +86,13 @@ def test_check_data(detector, tmp_path):
     (tmp_path / 'annotations').mkdir()
     (tmp_path / 'annotations' / 'val.json').touch()
     check_data(detector, ('train', 'val', 'test'))
+
+
+def test_check_data_names_the_variable_that_the_config_reads(monkeypatch):
+    monkeypatch.setenv('CUSTOM_ROOT', 'nowhere')
+    cfg = load_config(str(ROOT / 'configs/upernet_lisa_t_custom.py'))
+    with pytest.raises(FileNotFoundError, match='the folder with --data-root or CUSTOM_ROOT$'):
+        check_data(cfg, ('val',))
 
 
 def test_load_config(tmp_path, monkeypatch):

@@ -247,6 +247,12 @@ def test_refuses(config, message):
     assert cfg.to_dict() == before
 
 
+def test_refuses_with_the_line_of_a_bare_assertion():
+    cfg = load_config('mmdet::ssd/ssd300_coco.py')
+    with pytest.raises(ValueError, match='SSDNeck could not .* AssertionError: assert .*channels'):
+        swap_backbone(cfg, 'tiny')
+
+
 def test_refuses_channels_that_do_not_fit():
     cfg = load_config('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py')
     cfg.model.neck = ConfigDict(type='lisa_mm.NoSuchNeck')

@@ -60,7 +60,8 @@ def main():
     shape = shape * 2 if len(shape) == 1 else shape
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)  # detectors spend what their first stage finds
-    model = MODELS.build(cfg.model).eval()
+    with one_line_errors():
+        model = MODELS.build(cfg.model).eval()
     images, samples = make_inputs(cfg.default_scope, shape)
     parts = count_complexity(model, lambda: model(images, samples, mode='tensor'))
     print(
