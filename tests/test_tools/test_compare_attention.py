@@ -27,8 +27,9 @@ def test_trains_what_is_missing(run_tool, class_folders, tmp_path):
     assert len(json.loads((tmp_path / 'results.json').read_text())) == 3
 
 
-def test_measures_once_and_draws(run_tool, tmp_path):
-    args = ['results.json', '--config', CONFIGS / 'lisa_t_imagenet.py', '--repeats', 1]
+def test_measures_once_and_draws(run_tool, class_folders, tmp_path, monkeypatch):
+    monkeypatch.setenv('CUSTOM_ROOT', str(class_folders))
+    args = ['results.json', '--repeats', 1]
     args += ['--match-parameters', '--sizes', '32x64', '--only', *NAMES[:2]]
     out = run_tool(SCRIPT, *args)
     assert '2/2 32x64, training step' in out
@@ -46,9 +47,10 @@ def test_measures_once_and_draws(run_tool, tmp_path):
     assert 'at 32x64, inference already, without the others: ratios are for what is' in out
 
 
-def test_variants_of_structure_aware_attention(run_tool, tmp_path):
+def test_variants_of_structure_aware_attention(run_tool, class_folders, tmp_path, monkeypatch):
     """Those that the tool itself defines."""
-    args = ['results.json', '--config', CONFIGS / 'lisa_t_imagenet.py', '--sizes', '32x32']
+    monkeypatch.setenv('CUSTOM_ROOT', str(class_folders))
+    args = ['results.json', '--sizes', '32x32']
     args += ['--variants', CONFIGS / 'comparisons' / 'structure_aware_attention.py', '--repeats', 1]
     run_tool(SCRIPT, *args, '--only', 'default', 'softmax over patterns')
     rows = json.loads((tmp_path / 'results.json').read_text())
