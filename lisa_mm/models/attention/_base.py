@@ -72,7 +72,7 @@ class QKVAttention(BaseModule):
         Raises:
             ValueError: If a position is not on the grid.
         """
-        rows, columns = check_positions(positions, x.shape[-2:])
+        rows, columns = check_positions(positions, x)
         query, key, _ = self.heads(x)
         return self._kernels(query[..., rows, columns], key, rows, columns)
 
@@ -81,12 +81,13 @@ class QKVAttention(BaseModule):
         raise NotImplementedError
 
 
-def check_positions(positions: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Return the rows and the columns of positions (K, 2).
+def check_positions(positions: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the rows and the columns of positions (K, 2) on a map, on its device.
 
     Raises:
         ValueError: If they are not pairs of integers on the grid.
     """
+    grid = x.shape[-2:]
     if positions.dim() != 2 or positions.shape[1] != 2 or positions.is_floating_point():
         raise ValueError(
             f'positions must be integers of shape (K, 2), rows and columns, got '
@@ -96,7 +97,7 @@ def check_positions(positions: Tensor, grid: tuple[int, int]) -> tuple[Tensor, T
     if outside.any():
         found = positions[outside.any(1)][0].tolist()
         raise ValueError(f'positions must be on the grid {tuple(grid)}, got {found}')
-    return positions.unbind(1)
+    return positions.to(x.device).unbind(1)
 
 
 def similarities(query: Tensor, key: Tensor) -> Tensor:

@@ -77,6 +77,6 @@ class DepthwiseConv(BaseModule):
             ValueError: If a position is not on the grid.
         """
         grid = x.shape[-2:]
-        places = check_positions(positions, grid)
+        places = check_positions(positions, x)
         kernels = matrix_rows(self.conv.weight, places, grid, 'zero').squeeze(1)
         return kernels.expand(x.shape[0], *kernels.shape)

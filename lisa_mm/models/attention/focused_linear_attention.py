@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -21,8 +23,7 @@ class FocusedLinearAttention(QKVAttention):
         \qquad \phi(x) = \frac{|r|}{|r^p|} r^p, \quad r = \mathrm{ReLU}(x)
 
     with the power taken channel by channel: it turns similar directions closer
-    together, and others apart. Norms and all else are per head. Linear in the
-    positions.
+    together, and others apart. Linear in the positions.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -44,9 +45,10 @@ class FocusedLinearAttention(QKVAttention):
         torch.Size([2, 32, 7, 10])
 
     Source: `FLatten Transformer: Vision Transformer using Focused Linear
-    Attention <https://arxiv.org/abs/2308.00442>`_, without what its code adds
-    to the formula: position embeddings, which are made for windows of one size,
-    and a learned scale of each channel.
+    Attention <https://arxiv.org/abs/2308.00442>`_, by the formula for a single
+    head. Its code adds position embeddings, which are made for windows of one
+    size, and a learned scale of each channel, and takes the norms of all heads
+    in one.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class FocusedLinearAttention(QKVAttention):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(embed_dims, num_heads, qkv_bias, init_cfg)
-        if not isinstance(focusing_factor, (int, float)) or focusing_factor <= 0:
+        if not isinstance(focusing_factor, (int, float)) or not 0 < focusing_factor < math.inf:
             raise ValueError(f'focusing_factor must be a positive number, got {focusing_factor!r}')
         check_odd('kernel_size', kernel_size)
         self.focusing_factor = focusing_factor
@@ -74,13 +76,18 @@ class FocusedLinearAttention(QKVAttention):
         """Mix values, (B, G, c, H, W) like queries and keys."""
         local = self.conv(value.flatten(0, 1)).view_as(value)
         query, key = self._focus(query), self._focus(key)
-        total = (query * key.mean((3, 4), keepdim=True)).sum(2, keepdim=True)
-        # the sums as means: those over many positions do not fit half precision
-        share = (query.shape[3] * query.shape[4]) ** -0.5
+        # For half precision: the context of a channel as a mean of values with weights of mean 1,
+        # and the means of the channels added with shares of 1.
+        mean = key.mean((3, 4), keepdim=True).clamp_min(torch.finfo(key.dtype).tiny)
+        shares = query * mean
+        shares = shares / shares.sum(2, keepdim=True)
+        root = (query.shape[3] * query.shape[4]) ** -0.5
         context = torch.einsum(
-            'bgcn,bgdn->bgcd', (key * share).to(value.dtype).flatten(3), (value * share).flatten(3)
+            'bgcn,bgdn->bgcd',
+            (key / mean * root).to(value.dtype).flatten(3),
+            (value * root).flatten(3),
         )
-        return torch.einsum('bgcd,bgchw->bgdhw', context, (query / total).to(value.dtype)) + local
+        return torch.einsum('bgcd,bgchw->bgdhw', context, shares.to(value.dtype)) + local
 
     def extra_repr(self) -> str:
         """Name what the submodules do not show."""

@@ -59,7 +59,7 @@ class GaussianAttention(BaseModule):
         if (
             not isinstance(init_radius, (tuple, list))
             or len(init_radius) != 2
-            or min(init_radius) <= 0
+            or not all(isinstance(radius, (int, float)) and radius > 0 for radius in init_radius)
         ):
             raise ValueError(f'init_radius must be two positive numbers, got {init_radius!r}')
         self.num_heads = num_heads
@@ -104,7 +104,7 @@ class GaussianAttention(BaseModule):
         grid = x.shape[-2:]
         rows, columns = (
             self._weights(start, size)
-            for start, size in zip(check_positions(positions, grid), grid)
+            for start, size in zip(check_positions(positions, x), grid)
         )
         kernels = rows[..., :, None] * columns[..., None, :]
         return kernels.expand(x.shape[0], *kernels.shape)

@@ -69,7 +69,8 @@ class SelfAttention(QKVAttention):
         grid = query.shape[-2:]
         bias = None
         if self.rpe_bias is not None:
-            bias = full_matrix(self._table(grid), grid, 'zero').squeeze(2).to(query.dtype)
+            # (1, G, N, N): without the first axis a CPU would not take the fused kernel
+            bias = full_matrix(self._table(grid), grid, 'zero').squeeze(2)[None].to(query.dtype)
         tokens = (maps.flatten(3).transpose(2, 3).contiguous() for maps in (query, key, value))
         out = F.scaled_dot_product_attention(*tokens, attn_mask=bias)
         return out.transpose(2, 3).unflatten(3, grid)

@@ -165,7 +165,7 @@ class StructureAwareAttention(QKVAttention):
         Args and returns as in :meth:`kernels`, which gives the structure-aware
         kernels K made of them.
         """
-        rows, columns = check_positions(positions, x.shape[-2:])
+        rows, columns = check_positions(positions, x)
         query, key, _ = self.heads(x)
         return self._similarities(query[..., rows, columns], key)
 

@@ -1,8 +1,10 @@
 import pytest
+import reference
 import torch
 import torch.nn.functional as F
 
 from lisa_mm.models import FocusedLinearAttention
+from lisa_mm.ops._registration import HAS_CUSTOM_OP
 
 
 @pytest.mark.parametrize('grid', [(1, 1), (3, 5), (1, 7)])
@@ -52,7 +54,23 @@ def test_queries_without_a_positive_channel(factor):
     assert out.isfinite().all() and query.grad.isfinite().all()
 
 
+@pytest.mark.skipif(not HAS_CUSTOM_OP, reason='early versions have no float16 on a CPU')
+@pytest.mark.parametrize('dead', [0.95, 1.0])
+def test_keys_without_a_positive_channel_in_half_precision(dead):
+    torch.manual_seed(0)
+    module = FocusedLinearAttention(8, 2)
+    query, key, value = torch.randn(3, 1, 2, 4, 20, 21).unbind()
+    key = torch.where(torch.rand(1, 1, 1, 20, 21) < dead, -key.abs(), key)
+    with torch.no_grad():
+        expected = module.attend(query, key, value)
+        with torch.autocast('cpu', torch.float16):
+            out = module.attend(query.half(), key.half(), value.half())
+    assert reference.relative_error(out.float(), expected) < 0.02
+
+
 def test_bad_arguments():
+    with pytest.raises(ValueError, match='focusing_factor must be a positive number, got nan'):
+        FocusedLinearAttention(8, 2, focusing_factor=float('nan'))
     with pytest.raises(ValueError, match='focusing_factor must be a positive number, got 0'):
         FocusedLinearAttention(8, 2, focusing_factor=0)
     with pytest.raises(ValueError, match="must be a positive number, got '3'"):

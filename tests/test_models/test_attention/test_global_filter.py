@@ -32,6 +32,15 @@ def test_is_that_of_hornet(grid):
     torch.testing.assert_close(module(x[:, 4:]), other(x)[:, 1::2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize('grid', [(6, 8), (5, 7), (4, 1), (1, 2), (12, 9)])
+def test_filter_is_the_spectrum_of_a_real_one(grid):
+    """CUDA leaves the inverse transform of others undefined."""
+    module = GlobalFilter(2, 1, reference_grid=(6, 8)).double()
+    spectrum = module._filter_for(grid)
+    impulse = torch.fft.irfft2(spectrum, s=grid)
+    torch.testing.assert_close(torch.fft.rfft2(impulse), spectrum)
+
+
 def test_bad_arguments():
     with pytest.raises(ValueError, match='reference_grid must be an integer of at least 1, .* 0'):
         GlobalFilter(8, 2, reference_grid=0)

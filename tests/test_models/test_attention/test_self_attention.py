@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from lisa_mm.models import SelfAttention
+from lisa_mm.ops._registration import HAS_CUSTOM_OP
 
 
 @pytest.mark.parametrize('position_bias', [False, True])
@@ -32,6 +33,15 @@ def test_does_not_know_positions_without_a_bias():
     order = torch.randperm(24)
     shuffled = module(x.flatten(2)[:, :, order].view_as(x))
     torch.testing.assert_close(shuffled, module(x).flatten(2)[:, :, order].view_as(x))
+
+
+@pytest.mark.skipif(not HAS_CUSTOM_OP, reason='early versions fuse no masks on a CPU')
+@pytest.mark.parametrize('position_bias', [False, True])
+def test_is_fused_in_inference(position_bias):
+    module = SelfAttention(8, 2, position_bias)
+    with torch.no_grad(), torch.profiler.profile() as profile:
+        module(torch.randn(1, 8, 4, 6))
+    assert any('flash_attention_for_cpu' in event.key for event in profile.key_averages())
 
 
 def test_bad_arguments():
