@@ -38,10 +38,11 @@ def add_results(path: str | Path, rows: Sequence[dict]) -> list[dict]:
     as a whole: stopped at any moment, it holds the old rows or all.
 
     Args:
-        path: A ``.json`` file.
+        path: A ``.json`` file; its folder is made if it is not there.
         rows: The rows to add.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):
         every = [*read_results(path), *rows]
         text = ',\n'.join(json.dumps(row) for row in every)

@@ -8,6 +8,9 @@ from typing import Any
 
 from mmengine.config import Config
 
+# Runs that differ in one of these are not compared with each other.
+COMPARED_WITHIN = ('data', 'epochs', 'iterations', 'device')
+
 
 def length_of(cfg: Config) -> tuple[str, int]:
     """Return the unit of a training, ``'epochs'`` or ``'iterations'``, and their number."""
@@ -20,48 +23,63 @@ def set_length(cfg: Config, length: int) -> None:
     """Make a training shorter or longer, and its schedule with it; it is evaluated at the end.
 
     Args:
-        cfg: The config, changed in place. Warm-ups stay as they are.
+        cfg: The config, changed in place. Warm-ups stay as they are where there
+            is room for them, and shrink with the rest where not.
         length: In the unit that :func:`length_of` says.
     """
     unit, old = length_of(cfg)
+    schedulers = cfg.get('param_scheduler') or []
+    schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
     cfg.train_cfg.update(
         {f'max_{"iters" if unit == "iterations" else unit}': length, 'val_interval': length}
     )
-    for scheduler in cfg.param_scheduler:
+    # those that count in the other unit are warm-ups
+    own = [s for s in schedulers if s.get('by_epoch', True) == (unit == 'epochs')]
+    fits = max((s.get('begin', 0) for s in own), default=0) < length
+
+    def scaled(time: int) -> int:
+        return max(1, round(time * length / old))
+
+    for scheduler in own:
+        for key in ('begin', 'end'):
+            if scheduler.get(key) and (not fits or scheduler[key] == old):
+                scheduler[key] = scaled(scheduler[key])
         if 'T_max' in scheduler:
-            scheduler.T_max = length - scheduler.get('begin', 0)
-        if scheduler.get('end') == old:
-            scheduler.end = length
+            scheduler.T_max = scheduler.get('end', length) - scheduler.get('begin', 0)
         if 'milestones' in scheduler:
-            scheduler.milestones = [max(1, round(m * length / old)) for m in scheduler.milestones]
+            scheduler.milestones = [scaled(m) for m in scheduler.milestones]
 
 
 def summarise(
-    trained: Sequence[dict[str, Any]], costs: Sequence[dict[str, Any]], metrics: Sequence[str]
+    trained: Sequence[dict[str, Any]],
+    costs: Sequence[dict[str, Any]],
+    metrics: Sequence[str],
+    baseline: str,
 ) -> list[dict[str, Any]]:
     """Put results of variants together: means and spreads over the seeds, and costs.
 
     Args:
-        trained: Rows of finished runs: ``variant``, ``seed``, ``epochs``,
-            ``iterations``, ``device``, ``parameters``, ``loss`` and the metrics.
+        trained: Rows of finished runs: ``variant``, ``seed``, ``data``,
+            ``epochs``, ``iterations``, ``device``, ``parameters``, ``loss`` and
+            the metrics.
         costs: Rows of measurements in one setting: ``variant``, ``size``,
             ``mode`` and what :func:`~lisa_mm.analysis.benchmark.measure_models`
             gives.
         metrics: Names of the metrics, the first of which sorts.
+        baseline: Variant that the differences are to, of the same seeds.
 
     Returns:
-        list[dict[str, Any]]: One row for each variant, length of training and
-        device, all with the same columns. Differences are to the variant that
-        comes first, of the same seeds.
+        list[dict[str, Any]]: One row for each variant, data set, length of
+        training and device, all with the same columns.
     """
-    groups = {}  # by length and device, what is compared with each other
+    groups = {}  # what is compared with each other
     for row in trained:
         if all(name in row for name in metrics):
-            what = row['epochs'], row.get('iterations'), row.get('device')
+            what = tuple((key, row.get(key)) for key in COMPARED_WITHIN)
             runs = groups.setdefault(what, {}).setdefault(row['variant'], {})
             runs[row['seed']] = row
     lines = [
-        dict(variant=variant, **_describe_runs(what, runs, next(iter(group.values())), metrics))
+        dict(variant=variant, **_describe_runs(dict(what), runs, group, metrics, baseline))
         for what, group in groups.items()
         for variant, runs in group.items()
     ]
@@ -88,27 +106,26 @@ def summarise(
 
 
 def _describe_runs(
-    what: tuple, runs: dict[int, dict], baseline: dict[int, dict], metrics: Sequence[str]
+    what: dict[str, Any],
+    runs: dict[int, dict],
+    group: dict[str, dict[int, dict]],
+    metrics: Sequence[str],
+    baseline: str,
 ) -> dict[str, Any]:
-    """Return the columns for the runs of one variant, by seed."""
-    epochs, iterations, device = what
+    """Return the columns for the runs of one variant of a group, by seed."""
     first = next(iter(runs.values()))
-    line = {
-        'parameters (M)': first['parameters'] / 1e6,
-        'epochs': epochs,
-        'iterations': iterations,
-        'device': device,
-        'seeds': len(runs),
-    }
+    line = {'parameters (M)': first['parameters'] / 1e6, **what, 'seeds': len(runs)}
+    others = group.get(baseline, {})
     for name in metrics:
         line[name], line[f'{name}, deviation'] = _mean_and_deviation(
             [run[name] for run in runs.values()]
         )
-        pairs = [runs[seed][name] - baseline[seed][name] for seed in runs if seed in baseline]
-        if pairs and runs is not baseline:
-            line[f'{name}, difference'], deviation = _mean_and_deviation(pairs)
+        pairs = [runs[seed][name] - others[seed][name] for seed in runs if seed in others]
+        if pairs and runs is not others:
+            difference = f'{name}, difference to {baseline}'
+            line[difference], deviation = _mean_and_deviation(pairs)
             if deviation is not None:
-                line[f'{name}, its standard error'] = deviation / len(pairs) ** 0.5
+                line[f'{name}, standard error of the difference'] = deviation / len(pairs) ** 0.5
     line['loss of the last batch'] = statistics.mean(run['loss'] for run in runs.values())
     return line
 

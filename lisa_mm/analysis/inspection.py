@@ -60,8 +60,11 @@ def find_images(folder: str | os.PathLike) -> list[Path]:
     """List the images in a folder and below it, sorted.
 
     Raises:
-        ValueError: If there are none.
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it has none.
     """
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f'there is no folder {os.fspath(folder)}')
     images = sorted(p for p in Path(folder).rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
         raise ValueError(f'{os.fspath(folder)} holds no images ({", ".join(IMAGE_SUFFIXES)})')

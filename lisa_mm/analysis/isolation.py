@@ -43,7 +43,7 @@ def run_isolated(function: Callable[..., Any], *args: Any, timeout: float | None
     sender.close()
     try:
         if not receiver.poll(timeout):
-            raise TimeoutError(f'not done after {timeout:.0f} s')
+            raise TimeoutError(f'{function.__name__} was not done after {timeout:g} s')
         return receiver.recv()
     except EOFError:
         process.join()

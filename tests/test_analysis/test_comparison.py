@@ -5,7 +5,7 @@ from lisa_mm.analysis.comparison import length_of, set_length, summarise
 
 
 def run(variant, seed, score, **kwargs):
-    row = dict(variant=variant, seed=seed, score=score, loss=1.0, parameters=2e6)
+    row = dict(variant=variant, seed=seed, data='d', score=score, loss=1.0, parameters=2e6)
     return dict(row, epochs=3, iterations=30, device='A') | kwargs
 
 
@@ -17,40 +17,50 @@ def cost(variant, size, mode, seconds):
 def test_means_and_differences():
     trained = [run('a', 0, 10.0), run('b', 0, 11.0), run('a', 1, 14.0), run('b', 1, 16.0)]
     trained += [run('c', 1, 20.0)]
-    table = summarise(trained, [], ['score'])
+    table = summarise(trained, [], ['score'], 'a')
     assert [line['variant'] for line in table] == ['c', 'b', 'a']
     assert [line['score'] for line in table] == [20, 13.5, 12]
     assert table[1]['score, deviation'] == pytest.approx(12.5**0.5)
     assert table[0]['score, deviation'] is None  # one seed
     # of the same seeds, so that what they have in common drops out
-    assert [line['score, difference'] for line in table] == [6, 1.5, None]
-    assert table[1]['score, its standard error'] == pytest.approx(0.5)
+    assert [line['score, difference to a'] for line in table] == [6, 1.5, None]
+    assert table[1]['score, standard error of the difference'] == pytest.approx(0.5)
     assert all(set(line) == set(table[0]) for line in table)
 
 
 def test_lengths_and_devices_are_kept_apart():
     trained = [run('a', 0, 1.0), run('a', 0, 2.0, epochs=6, iterations=60)]
     trained += [run('a', 0, 4.0, device='B'), run('b', 0, 5.0, device='B')]
-    table = summarise(trained, [], ['score'])
+    trained += [run('b', 0, 7.0, data='e')]
+    table = summarise(trained, [], ['score'], 'a')
+    assert [line['score'] for line in table if line['data'] == 'e'] == [7]
+    table = [line for line in table if line['data'] == 'd']
     found = {(line['variant'], line['epochs'], line['device']): line for line in table}
     assert len(found) == 4 and all(line['seeds'] == 1 for line in table)
-    assert found['b', 3, 'B']['score, difference'] == 1
+    assert found['b', 3, 'B']['score, difference to a'] == 1
+
+
+def test_differences_are_to_the_baseline_whatever_came_first():
+    trained = [run('b', 0, 3.0), run('a', 0, 1.0), run('c', 1, 9.0)]
+    table = summarise(trained, [], ['score'], 'a')
+    differences = {line['variant']: line['score, difference to a'] for line in table}
+    assert differences == {'a': None, 'b': 2, 'c': None}  # of another seed
 
 
 def test_a_seed_counts_once():
-    assert summarise([run('a', 0, 1.0), run('a', 0, 1.0)], [], ['score'])[0]['seeds'] == 1
+    assert summarise([run('a', 0, 1.0), run('a', 0, 1.0)], [], ['score'], 'a')[0]['seeds'] == 1
 
 
 def test_costs_stand_beside_what_is_reached():
     costs = [cost('a', [32, 64], 'inference', 0.5), cost('b', [32, 64], 'inference', 0.25)]
-    table = summarise([run('a', 0, 1.0)], costs, ['score'])
+    table = summarise([run('a', 0, 1.0)], costs, ['score'], 'a')
     assert [line['inference at 32x64 (ms)'] for line in table] == [500, 250]
     assert [line['inference at 32x64 (MiB)'] for line in table] == [2, 2]
     assert [line['score'] for line in table] == [1, None]
-    only_costs = summarise([], costs, ['score'])
+    only_costs = summarise([], costs, ['score'], 'a')
     assert list(only_costs[0])[:2] == ['variant', 'backbone (M)']
     # runs that were not evaluated like this
-    assert summarise([run('a', 0, 1.0)], [], ['other']) == []
+    assert summarise([run('a', 0, 1.0)], [], ['other'], 'a') == []
 
 
 def test_schedules_follow_the_length():
@@ -74,10 +84,36 @@ def test_schedules_follow_the_length():
     cfg = Config(
         dict(
             train_cfg=dict(max_iters=160, val_interval=16),
-            param_scheduler=[dict(type='PolyLR', begin=15, end=160)],
+            param_scheduler=[dict(type='PolyLR', begin=15, end=160, by_epoch=False)],
         )
     )
     assert length_of(cfg) == ('iterations', 160)
     set_length(cfg, 80)
     assert cfg.train_cfg == dict(max_iters=80, val_interval=80)
     assert cfg.param_scheduler[0].end == 80
+
+
+def test_warm_ups_shrink_where_there_is_no_room():
+    schedulers = [
+        dict(type='LinearLR', begin=0, end=20),
+        dict(type='CosineAnnealingLR', T_max=280, begin=20, end=300),
+    ]
+    cfg = Config(dict(train_cfg=dict(max_epochs=300), param_scheduler=schedulers))
+    set_length(cfg, 30)
+    assert [s.end for s in cfg.param_scheduler] == [20, 30]
+    assert cfg.param_scheduler[1].T_max == 10
+    cfg = Config(dict(train_cfg=dict(max_epochs=300), param_scheduler=schedulers))
+    set_length(cfg, 12)
+    warm_up, cosine = cfg.param_scheduler
+    assert (warm_up.begin, warm_up.end) == (0, 1)
+    assert (cosine.begin, cosine.end, cosine.T_max) == (1, 12, 11)
+
+
+def test_a_single_scheduler_and_none():
+    scheduler = dict(type='PolyLR', end=100, by_epoch=False)
+    cfg = Config(dict(train_cfg=dict(max_iters=100), param_scheduler=scheduler))
+    set_length(cfg, 10)
+    assert cfg.param_scheduler.end == 10
+    cfg = Config(dict(train_cfg=dict(max_iters=100)))
+    set_length(cfg, 10)
+    assert cfg.train_cfg.max_iters == 10

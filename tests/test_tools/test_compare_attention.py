@@ -1,10 +1,16 @@
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from PIL import Image
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+ROOT = Path(__file__).parents[2]
+CONFIGS = ROOT / 'configs'
 SCRIPT = 'tools/analysis_tools/compare_attention.py'
 NAMES = ['structure-aware (LiSA)', 'external', 'depthwise convolution']
 
@@ -22,9 +28,32 @@ def test_trains_what_is_missing(run_tool, class_folders, tmp_path):
     # they differ in what the variant says, and in no more than that
     assert abs(rows[1]['parameters'] / rows[0]['parameters'] - 1) < 2e-3
     assert f'| {NAMES[1]} | 0.69' in out
-    # a run of another length is another run
-    run_tool(SCRIPT, *args[:3], *args[5:], *NAMES[:1], '--seeds', 0, '--epochs', 2)
-    assert len(json.loads((tmp_path / 'results.json').read_text())) == 3
+    # a run of another length is another run; what it was not asked for does not lose it
+    wrong = ['--seeds', 0, '--epochs', 2, '--metrics', 'top1']
+    out = run_tool(SCRIPT, *args[:3], *args[5:], *NAMES[:1], *wrong, fails=True)
+    assert "is not evaluated by ['top1']; --metrics may name ['accuracy/top1']" in out
+    rows = json.loads((tmp_path / 'results.json').read_text())
+    assert len(rows) == 3 and 'accuracy/top1' in rows[2]
+
+
+def test_a_stopped_run_goes_on(run_tool, class_folders, tmp_path):
+    args = [SCRIPT, 'results.json', '--data-root', class_folders, '--epochs', 12, '--seeds', 0]
+    args = [*map(str, args), '--only', NAMES[1]]
+    run_dir = tmp_path / 'work_dirs' / 'compare_attention' / 'lisa_mini_custom' / class_folders.name
+    latest = run_dir / 'external_seed0_12_epochs' / 'last_checkpoint'
+    process = subprocess.Popen(
+        [sys.executable, ROOT / args[0], *args[1:]], cwd=tmp_path, start_new_session=True
+    )
+    while not latest.exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    out = run_tool(*args)
+    assert 'external, seed 0: going on from epoch_' in out
+    [row] = json.loads((tmp_path / 'results.json').read_text())
+    assert row['epochs'] == 12 and 0 <= row['accuracy/top1'] <= 100
+    assert not latest.parent.exists()
 
 
 def test_measures_once_and_draws(run_tool, class_folders, tmp_path, monkeypatch):
@@ -64,6 +93,10 @@ def test_bad_input(fails_with, class_folders):
     assert out.endswith("got ['no such']")
     out = fails_with(SCRIPT, *args, '--iterations', 5)
     assert out.endswith('lisa_mini_custom.py trains by epochs: give --epochs, not --iterations')
+    out = fails_with(SCRIPT, *args, '--epochs', 0)
+    assert out == '--epochs must be at least 1, got 0'
+    out = fails_with(SCRIPT, *args, '--variants', CONFIGS / 'lisa_t_imagenet.py')
+    assert out.endswith('lisa_t_imagenet.py must define a dict `variants`')
     assert fails_with(SCRIPT, 'results.json').startswith(
         'nothing to do: give --sizes to measure, or --data-root'
     )

@@ -4,13 +4,15 @@ With --sizes the backbones are measured: parameters, multiply-adds, time and
 memory of inference and of a training step. With --data-root the models are
 trained, with several seeds. Every measurement and every finished run goes into
 RESULTS.json at once; what is there already is not done again, so a name has to
-keep its meaning. Processes that train different variants may share the file.
-The table (also RESULTS.csv) and the picture (RESULTS.png) are made from what it
-has of this config.
+keep its meaning. A run that was stopped goes on from its last checkpoint in
+--work-dir. Processes that train different variants may share the file. The
+table (also RESULTS.csv) and the picture (RESULTS.png) are made from what it has
+of this config.
 """
 
 import argparse
-import resource
+import re
+import shutil
 import statistics
 import sys
 import time
@@ -22,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from mmengine.config import Config
+from mmengine.runner import find_latest_checkpoint
 
 from lisa_mm.analysis import matched_mlp_ratios
 from lisa_mm.analysis.benchmark import (
@@ -41,6 +44,11 @@ from lisa_mm.registry import MODELS
 from lisa_mm.utils.cli import build_runner, one_line_errors
 from lisa_mm.utils.config import check_data, load_config
 from lisa_mm.visualization.instances import LINE_COLORS
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 NORMS = {
@@ -125,7 +133,12 @@ def parse_args():
     length.add_argument('--epochs', type=int, help='what the config says by default')
     length.add_argument('--iterations', type=int, help='the same, for a config without epochs')
     training.add_argument('--minutes', type=float, help='start no run after so many minutes')
-    training.add_argument('--work-dir', default='work_dirs/compare_attention', help='for the logs')
+    training.add_argument(
+        '--work-dir',
+        type=Path,
+        default='work_dirs/compare_attention',
+        help='for logs, and for the checkpoints of runs that are not finished',
+    )
     cost = parser.add_argument_group('cost')
     cost.add_argument(
         '--sizes', type=parse_size, nargs='+', default=[], metavar='HxW', help='of images'
@@ -138,6 +151,9 @@ def parse_args():
     args = parser.parse_args()
     if args.results.suffix != '.json':
         sys.exit(f'the results go into a .json file, got {args.results}')
+    for name in ('epochs', 'iterations', 'batch', 'repeats'):
+        if (value := getattr(args, name)) is not None and value < 1:
+            sys.exit(f'--{name} must be at least 1, got {value}')
     return args
 
 
@@ -169,12 +185,13 @@ def find_problem(args, variants):
     return None
 
 
-def train(args, change, seed):
-    """Train one variant with one seed; returns metrics, time, memory and number of parameters."""
+def train(args, change, seed, work_dir):
+    """Train one variant with one seed; returns metrics, and parameters, time and memory."""
     cfg = load_variant(args, change)
-    cfg.work_dir = args.work_dir
+    cfg.work_dir = str(work_dir)
     cfg.randomness = dict(seed=seed)
-    cfg.default_hooks.checkpoint = None
+    cfg.resume = True  # where there is something to go on from
+    cfg.default_hooks.checkpoint.update(max_keep_ckpts=1)
     set_length(cfg, args.length)
     cfg.log_level = 'WARNING'
     runner = build_runner(cfg)
@@ -182,8 +199,9 @@ def train(args, change, seed):
         torch.cuda.reset_peak_memory_stats()
     runner.train()
     scalars = runner.message_hub
-    return dict(
-        {name: scalars.get_scalar(f'val/{name}').current() for name in args.metrics},
+    if not metrics_of(scalars):  # stopped between the last checkpoint and the evaluation
+        runner.val_loop.run()
+    return metrics_of(scalars), dict(
         loss=scalars.get_scalar('train/loss').current(),
         parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
         epochs=args.length if args.unit == 'epochs' else None,
@@ -195,6 +213,15 @@ def train(args, change, seed):
     )
 
 
+def metrics_of(message_hub):
+    """Return what the evaluator has found last."""
+    return {
+        name.removeprefix('val/'): scalar.current()
+        for name, scalar in message_hub.log_scalars.items()
+        if name.startswith('val/') and name not in ('val/time', 'val/data_time')
+    }
+
+
 def device():
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
@@ -203,7 +230,11 @@ def peak_process_memory():
     """Return the bytes that this process has had at most, of a GPU if there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if resource is None:
+        return None
+    # in bytes on macOS, in KiB on Linux
+    unit = 1 if sys.platform == 'darwin' else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def train_missing(args, variants):
@@ -212,20 +243,51 @@ def train_missing(args, variants):
     # stopped early, the comparison stays fair
     jobs = [(name, seed) for seed in args.seeds for name in variants]
     for i, (name, seed) in enumerate(jobs):
-        there = (row for row in own_rows(args) if row.get(args.unit) == args.length)
-        if any((row['variant'], row.get('seed')) == (name, seed) for row in there):
+        if any((row['variant'], row['seed']) == (name, seed) for row in runs_like_these(args)):
             continue
         if args.minutes is not None and time.monotonic() - start > args.minutes * 60:
             print(f'{len(jobs) - i} runs left for another time')
             break
         began = time.monotonic()
+        work_dir = work_dir_of(args, name, seed)
+        checkpoint = find_latest_checkpoint(work_dir)
+        if checkpoint is not None:
+            print(f'{name}, seed {seed}: going on from {Path(checkpoint).name}', flush=True)
         with one_line_errors(ChildProcessError):
             # a process for each: MMEngine keeps things, and memory is that of one run
-            row = run_isolated(train, args, variants[name], seed)
-        add_results(args.results, [{**setting_of(args), 'variant': name, 'seed': seed, **row}])
+            metrics, rest = run_isolated(train, args, variants[name], seed, work_dir)
+        run = dict(setting_of(args), variant=name, seed=seed, data=data_of(args))
+        add_results(args.results, [{**run, **metrics, **rest}])
+        shutil.rmtree(work_dir)
+        missing = [metric for metric in args.metrics if metric not in metrics]
+        if missing:
+            sys.exit(
+                f'{args.config} is not evaluated by {missing}; --metrics may name {list(metrics)}. '
+                'The run is kept'
+            )
         seconds = time.monotonic() - began
-        reached = ', '.join(f'{metric} {row[metric]:.4g}' for metric in args.metrics)
+        reached = ', '.join(f'{metric} {metrics[metric]:.4g}' for metric in args.metrics)
         print(f'{i + 1}/{len(jobs)} {name}, seed {seed}: {reached} ({seconds:.0f} s)', flush=True)
+
+
+def runs_like_these(args):
+    """Return the finished runs of this length, on these data and this kind of machine."""
+    like = {args.unit: args.length, 'device': describe_environment(device())['device']}
+    like['data'] = data_of(args)
+    return [row for row in own_rows(args) if 'seed' in row and like.items() <= row.items()]
+
+
+def data_of(args):
+    """Return what the folder of the data is called."""
+    return Path(args.data_root).resolve().name
+
+
+def work_dir_of(args, name, seed):
+    """Return the folder of a run."""
+    comparison = f'{Path(args.config).stem}{"_matched" * args.match_parameters}'
+    variant = re.sub(r'\W+', '_', name)
+    run = f'{variant}_seed{seed}_{args.length}_{args.unit}'
+    return args.work_dir / comparison / data_of(args) / run
 
 
 def setting_of(args):
@@ -234,13 +296,9 @@ def setting_of(args):
 
 
 def own_rows(args):
-    """Return the rows of this comparison; those of old that do not say so are not matched."""
+    """Return the rows of this comparison."""
     setting = setting_of(args)
-    return [
-        row
-        for row in read_results(args.results)
-        if setting.items() <= {'matched': False, **row}.items()
-    ]
+    return [row for row in read_results(args.results) if setting.items() <= row.items()]
 
 
 def measure(args, variants, job):
@@ -353,7 +411,11 @@ def main():
         sys.exit('nothing to do: give --sizes to measure, or --data-root to train, or both')
     if not Path(args.variants).is_file():
         sys.exit(f'there is no file {args.variants}')
-    variants = Config.fromfile(args.variants).variants.to_dict()
+    variants = Config.fromfile(args.variants).get('variants')
+    if not isinstance(variants, dict):
+        sys.exit(f'{args.variants} must define a dict `variants`')
+    variants = variants.to_dict()
+    baseline = next(iter(variants))
     unknown = [name for name in args.only or () if name not in variants]
     if unknown:
         sys.exit(f'--only must name variants out of {list(variants)}, got {unknown}')
@@ -366,7 +428,8 @@ def main():
     for unit in ('epochs', 'iterations'):
         if getattr(args, unit) is not None and unit != args.unit:
             sys.exit(f'{args.config} trains by {args.unit}: give --{args.unit}, not --{unit}')
-    args.length = getattr(args, args.unit) or args.length
+    if getattr(args, args.unit) is not None:
+        args.length = getattr(args, args.unit)
     problem = run_isolated(find_problem, args, variants)
     if problem:
         sys.exit(problem)
@@ -381,7 +444,7 @@ def main():
     if measured and not costs:  # on another machine: what was measured last
         keys = cost_setting(args)
         costs = [row for row in measured if all(row[key] == measured[-1][key] for key in keys)]
-    table = summarise(trained, costs, args.metrics)
+    table = summarise(trained, costs, args.metrics, baseline)
     if table:
         print_table(table)
         write_csv(args.results.with_suffix('.csv'), table)

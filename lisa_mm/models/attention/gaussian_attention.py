@@ -103,8 +103,7 @@ class GaussianAttention(BaseModule):
         """
         grid = x.shape[-2:]
         rows, columns = (
-            self._weights(start, size)
-            for start, size in zip(check_positions(positions, x), grid)
+            self._weights(start, size) for start, size in zip(check_positions(positions, x), grid)
         )
         kernels = rows[..., :, None] * columns[..., None, :]
         return kernels.expand(x.shape[0], *kernels.shape)

@@ -90,8 +90,7 @@ class GlobalFilter(BaseModule):
         impulse = torch.fft.irfft2(self._filter_for(grid), s=grid)
         # of the offset from a position to the one that sees it, around the grid
         dy, dx = (
-            -offsets(start, size) % size
-            for start, size in zip(check_positions(positions, x), grid)
+            -offsets(start, size) % size for start, size in zip(check_positions(positions, x), grid)
         )
         kernels = impulse[:, dy[:, :, None], dx[:, None, :]]
         return kernels.expand(x.shape[0], *kernels.shape)
