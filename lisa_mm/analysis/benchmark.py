@@ -9,7 +9,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,20 @@ def write_csv(path: str | Path, rows: Sequence[dict]) -> None:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows(rows)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown.
+
+    Example:
+        >>> from lisa_mm.analysis.benchmark import markdown_table
+        >>> print(markdown_table(['model', 'mAP'], [['a', '43.1']]))
+        | model | mAP |
+        |---|---|
+        | a | 43.1 |
+    """
+    lines = [f'| {" | ".join(cells)} |' for cells in (header, *rows)]
+    return '\n'.join([lines[0], '|---' * len(header) + '|', *lines[1:]])
 
 
 def measure_jobs(

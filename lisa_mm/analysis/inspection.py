@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,22 @@ def preprocess(model: nn.Module, image: np.ndarray) -> Tensor:
     channels = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))  # BGR
     data = model.data_preprocessor(dict(inputs=[channels], data_samples=None), training=False)
     return data['inputs']
+
+
+def of_one_size(images: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Yield batches of images (B, C, H, W) as long as they are of one size.
+
+    Raises:
+        ValueError: If they are not.
+    """
+    size = None
+    for batch in images:
+        if size not in (None, batch.shape[-2:]):
+            raise ValueError(
+                f'the images must be of one size, got {tuple(size)} and {tuple(batch.shape[-2:])}'
+            )
+        size = batch.shape[-2:]
+        yield batch
 
 
 def attentions_of(backbone: LiSA) -> dict[str, nn.Module]:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from lisa_mm.models import LiSA
 
+from .inspection import of_one_size
+
 
 def effective_receptive_field(backbone: LiSA, images: Iterable[Tensor]) -> list[Tensor]:
     """Compute the effective receptive field of every stage of a backbone.
@@ -38,13 +40,8 @@ def effective_receptive_field(backbone: LiSA, images: Iterable[Tensor]) -> list[
     Source: `Understanding the Effective Receptive Field in Deep Convolutional
     Neural Networks <https://arxiv.org/abs/1701.04128>`_.
     """
-    fields, number, size = [0.0] * len(backbone.stages), 0, None
-    for batch in images:
-        if size not in (None, batch.shape[-2:]):
-            raise ValueError(
-                f'the images must be of one size, got {tuple(size)} and {tuple(batch.shape[-2:])}'
-            )
-        size = batch.shape[-2:]
+    fields, number = [0.0] * len(backbone.stages), 0
+    for batch in of_one_size(images):
         number += len(batch)
         for i, gradient in enumerate(_gradients(backbone, batch)):
             magnitude = gradient.abs().sum(1)
@@ -55,19 +52,24 @@ def effective_receptive_field(backbone: LiSA, images: Iterable[Tensor]) -> list[
 
 
 def half_width(field: Tensor) -> int:
-    """Return the side of the smallest square about the middle that has half of a field.
+    """Return the side of the smallest square about its centre of mass that has half of a field.
+
+    The position in the middle of a map of even size stands for pixels beside
+    the middle of the image.
 
     Raises:
         ValueError: If a value of it is not finite.
     """
     if not field.isfinite().all():
         raise ValueError('the receptive field has values that are not finite')
-    height, width = field.shape
-    for radius in range(max(height, width)):
-        rows, columns = (
-            slice(max(0, size // 2 - radius), size // 2 + radius + 1) for size in (height, width)
-        )
-        if field[rows, columns].sum() >= 0.5 * field.sum():
+    total = field.sum()
+    centre = [
+        round((field.sum(1 - axis) @ torch.arange(size).to(field) / total).item())
+        for axis, size in enumerate(field.shape)
+    ]
+    for radius in range(max(field.shape)):
+        rows, columns = (slice(max(0, c - radius), c + radius + 1) for c in centre)
+        if field[rows, columns].sum() >= 0.5 * total:
             break
     return 2 * radius + 1
 

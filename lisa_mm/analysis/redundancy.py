@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lisa_mm.models import LiSA
 
-from .inspection import attentions_of, record, spread_positions, with_kernels
+from .inspection import attentions_of, of_one_size, record, spread_positions, with_kernels
 
 # Of kernels that differ from their mean by less than this share there is nothing to correlate but
 # rounding errors.
@@ -34,6 +34,8 @@ class Redundancy:
         layer: Name of the attention in the backbone, ``'stages.2.0'``.
         grid: Its (H, W).
         heads: Its heads G.
+        chance: What the two absolute correlations are for kernels of white
+            noise on the grid: the fewer positions, the more.
         head_correlation: Mean absolute correlation of all pairs of heads, for
             the same query. Constant kernels, which have none, are left out.
         head_cosine: Mean cosine of these.
@@ -49,6 +51,7 @@ class Redundancy:
     layer: str
     grid: tuple[int, int]
     heads: int
+    chance: float | None
     head_correlation: float | None
     head_cosine: float | None
     layer_correlation: float | None
@@ -86,13 +89,7 @@ def kernel_redundancy(
     """
     modules = with_kernels(attentions_of(backbone))
     totals, grids, heads = {}, {}, {}
-    size = None
-    for batch in images:
-        if size not in (None, batch.shape[-2:]):
-            raise ValueError(
-                f'the images must be of one size, got {tuple(size)} and {tuple(batch.shape[-2:])}'
-            )
-        size = batch.shape[-2:]
+    for batch in of_one_size(images):
         kernels = _kernels(backbone, batch, modules, num_positions)
         for name, (grid, kernel) in kernels.items():
             grids[name], heads[name] = grid, kernel.shape[2]
@@ -100,18 +97,32 @@ def kernel_redundancy(
             total = totals.setdefault(key, [0.0, 0])
             total[0] += value
             total[1] += number
-    if size is None:
+    if not totals:
         raise ValueError('there are no images to measure kernels on')
 
     def mean(*key: str) -> float | None:
         value, number = totals.get(key, (0, 0))
         return value / number if number else None
 
-    measures = [field.name for field in fields(Redundancy)][3:]
+    measures = [field.name for field in fields(Redundancy)][4:]
     return [
-        Redundancy(name, grids[name], heads[name], *(mean(name, what) for what in measures))
+        Redundancy(
+            name,
+            grids[name],
+            heads[name],
+            _correlation_by_chance(math.prod(grids[name])),
+            *(mean(name, what) for what in measures),
+        )
         for name in modules
     ]
+
+
+def _correlation_by_chance(positions: int) -> float | None:
+    """Return the mean absolute cosine of random directions with a dimension less than positions."""
+    if positions < 3:  # all kernels of two positions are alike, or opposite
+        return None if positions < 2 else 1.0
+    logarithm = math.lgamma((positions - 1) / 2) - math.lgamma(positions / 2)
+    return math.exp(logarithm) / math.sqrt(math.pi)
 
 
 @torch.no_grad()

@@ -14,10 +14,7 @@ from PIL import Image
 from pycocotools import mask as mask_api
 from pycocotools.coco import COCO
 
-# Okabe and Ito's colours, which colour-blind people can tell apart
-COLORS = ('#E69F00', '#56B4E9', '#009E73', '#F0E442', '#0072B2', '#D55E00', '#CC79A7')
-# yellow is hard to see on white
-LINE_COLORS = tuple(color for color in COLORS if color != '#F0E442')
+from .style import COLORS
 
 
 def draw_instances(

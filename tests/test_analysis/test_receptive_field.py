@@ -67,6 +67,13 @@ def test_half_width():
     assert half_width(torch.ones(9, 13)) == 9  # 81 of 117, and 49 for 7
 
 
+@pytest.mark.parametrize('start', [0, 100, 128])
+def test_half_width_is_about_the_field(start):
+    field = torch.zeros(256, 256)
+    field[128:160, start : start + 32] = 1
+    assert half_width(field) == 23  # 529 of 1024
+
+
 def test_bad_input():
     backbone = LiSA(ARCH)
     with pytest.raises(ValueError, match='there are no images to compute receptive fields on'):

@@ -45,6 +45,20 @@ def correlation(a, b):
     return abs(cosine(a - a.mean(), b - b.mean()))
 
 
+def test_chance_is_what_white_noise_gives():
+    torch.manual_seed(0)
+    backbone = LiSA(ARCH).eval()
+    layers = kernel_redundancy(backbone, [torch.randn(1, 3, 64, 96)], 1)
+    assert [layer.grid for layer in layers[:3]] == [(16, 24), (8, 12), (4, 6)]
+    for layer in layers:
+        noise = torch.randn(2, 20000, math.prod(layer.grid))
+        noise = nn.functional.normalize(noise - noise.mean(-1, keepdim=True), dim=-1)
+        assert layer.chance == pytest.approx(noise.prod(0).sum(-1).abs().mean().item(), rel=0.03)
+    chances = [layer.chance for layer in kernel_redundancy(backbone, [torch.randn(1, 3, 32, 64)])]
+    assert chances[-1] == 1  # two positions
+    assert kernel_redundancy(backbone, [torch.randn(1, 3, 32, 32)])[-1].chance is None
+
+
 @pytest.mark.parametrize('attention', ['StructureAwareAttention', 'SelfAttention'])
 def test_is_the_mean_over_pairs(attention):
     torch.manual_seed(0)

@@ -24,6 +24,8 @@ def test_measures_each_model_once_and_draws(run_tool, class_folders, tmp_path):
     assert len(json.loads((tmp_path / 'results.json').read_text())) == 10
     out = run_tool(SCRIPT, *args, 'LiSA', '--num-positions', 4, fails=True)
     assert out.endswith("has 'LiSA' with positions 16, not 4: choose another name\n")
+    out = run_tool(SCRIPT, *args, 'LiSA', *softmax[1:], fails=True)
+    assert "has 'LiSA' with cfg_options {}, not {'model.backbone.attention.type': " in out
 
 
 def test_bad_input(fails_with, class_folders, tmp_path):

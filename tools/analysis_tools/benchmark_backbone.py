@@ -15,6 +15,7 @@ from mmengine.registry import MODELS
 
 from lisa_mm.analysis.benchmark import (
     describe_environment,
+    markdown_table,
     measure_jobs,
     measure_models,
     parse_size,
@@ -22,7 +23,7 @@ from lisa_mm.analysis.benchmark import (
 )
 from lisa_mm.utils.cli import one_line_errors
 from lisa_mm.utils.environment import check_codebase
-from lisa_mm.visualization.instances import COLORS
+from lisa_mm.visualization.style import series_style
 
 ALL_STAGES = (0, 1, 2, 3)
 BACKBONES = {
@@ -109,15 +110,19 @@ def print_tables(rows):
         ]
         base = next((row for row in chosen if row['name'] == BASELINE), None)
         print(f'\n{height}x{width}, {mode}, {variant}, batch {chosen[0]["batch"]}\n')
-        print(f'| | parameters | multiply-adds | images/s | to {BASELINE} | peak memory |')
-        print('|---|---|---|---|---|---|')
-        for row in chosen:
-            ratio = f'{base["seconds"] / row["seconds"]:.2f}' if base else ''
-            print(
-                f'| {row["name"]} | {row["parameters"] / 1e6:.1f} M '
-                f'| {row["multiply_adds"] / 1e9:.1f} G | {row["images_per_second"]:.3g} | {ratio} '
-                f'| {row["peak_bytes"] / 2**20:.0f} MiB |'
-            )
+        header = ['', 'parameters', 'multiply-adds', 'images/s', f'to {BASELINE}', 'peak memory']
+        lines = (
+            [
+                row['name'],
+                f'{row["parameters"] / 1e6:.1f} M',
+                f'{row["multiply_adds"] / 1e9:.1f} G',
+                f'{row["images_per_second"]:.3g}',
+                f'{base["seconds"] / row["seconds"]:.2f}' if base else '',
+                f'{row["peak_bytes"] / 2**20:.0f} MiB',
+            ]
+            for row in chosen
+        )
+        print(markdown_table(header, lines))
 
 
 def plot(rows, path):
@@ -137,8 +142,7 @@ def plot(rows, path):
                 if (*row['size'], row['mode'], row['name']) == (height, width, mode, name)
             ]
             if points:
-                color, marker = COLORS[i % len(COLORS)], 'osD^vPX*h'[i % 9]
-                axes.scatter(*zip(*points), s=60, color=color, marker=marker, label=name)
+                axes.plot(*zip(*points), ms=8, label=name, **{**series_style(i), 'linestyle': ''})
         axes.set(title=f'{height}x{width}, {mode}', xlabel='G multiply-adds', ylabel='images/s')
         axes.set_ylim(0, 1.1 * axes.get_ylim()[1])
         axes.grid(alpha=0.3)

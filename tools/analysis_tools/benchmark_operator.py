@@ -19,6 +19,7 @@ from lisa_mm.analysis import interleaved_times, peak_memory
 from lisa_mm.analysis.benchmark import (
     add_results,
     describe_environment,
+    markdown_table,
     parse_size,
     read_results,
     write_csv,
@@ -26,7 +27,7 @@ from lisa_mm.analysis.benchmark import (
 from lisa_mm.ops import structure_aware_attention
 from lisa_mm.ops._choice import count_work
 from lisa_mm.ops._operators import attend, prepare_table
-from lisa_mm.visualization.instances import COLORS
+from lisa_mm.visualization.style import series_style
 
 GRIDS = '14x14 28x28 56x56 112x112 200x336 512x512'
 # Shapes to calibrate impl='auto' on: heads, channels of a head, patterns; as backbones have them.
@@ -251,8 +252,7 @@ def print_tables(rows):
             seconds = {(r['name'], tuple(r['grid'])): r['seconds'] for r in chosen}
             measured = [grid for grid in grids if ('softmax', grid) in seconds]
             print(f'\n{direction}, batch {batch}: ms (times as fast as softmax attention)\n')
-            print('| | ' + ' | '.join(f'{h}x{w}' for h, w in grids) + ' | growth, memory |')
-            print('|---' * (len(grids) + 2) + '|')
+            lines = []
             for name in names:
                 cells = []
                 for grid in grids:
@@ -271,7 +271,9 @@ def print_tables(rows):
                 exponents = [growth(chosen, name, batch, key) for key in ('seconds', 'peak_bytes')]
                 cells.append(', '.join('' if math.isnan(e) else f'{e:.2f}' for e in exponents))
                 if any(cells[:-1]):
-                    print(f'| {name} | ' + ' | '.join(cells) + ' |')
+                    lines.append([name, *cells])
+            header = ['', *(f'{height}x{width}' for height, width in grids), 'growth, memory']
+            print(markdown_table(header, lines))
     print('\n\\* softmax attention extrapolated from the largest grid measured')
 
 
@@ -286,16 +288,15 @@ def plot(rows, path):
         ('forward + backward', 'peak_bytes', 'forward + backward: peak bytes'),
     )
     names = list(dict.fromkeys(row['name'] for row in rows))
-    colors = 'black', *COLORS, 'grey'
     for axes, (direction, key, title) in zip(figure.subplots(1, 3), panels):
-        for name, color, marker in zip(names, colors, 'osD^vPX*h'):
+        for i, name in enumerate(names):
             points = [
                 (math.prod(row['grid']), row[key])
                 for row in rows
                 if row['name'] == name and row['direction'] == direction
             ]
             if points:
-                axes.loglog(*zip(*points), marker=marker, ms=4, lw=1.3, color=color, label=name)
+                axes.loglog(*zip(*points), ms=4, lw=1.3, label=name, **series_style(i))
         axes.set(title=title, xlabel='positions N')
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=8)

@@ -14,7 +14,12 @@ from pathlib import Path
 
 import torch
 
-from lisa_mm.analysis.benchmark import add_results, describe_environment, read_results
+from lisa_mm.analysis.benchmark import (
+    add_results,
+    describe_environment,
+    markdown_table,
+    read_results,
+)
 from lisa_mm.analysis.compatibility import (
     check_swap,
     decode_head_families,
@@ -105,14 +110,14 @@ def make_tables(rows):
             f'{count["works"]} of {len(part)} work; {count["refused"]} are refused by '
             f'`swap_backbone`. {describe(part)}',
             '',
-            '| family | config | result |',
-            '|---|---|---|',
         ]
+        lines = []
         for row in sorted(part, key=lambda row: row['family']):
             config = row['config'].removeprefix(f'{codebase}::')
             reason = row['reason'].replace('|', '\\|')
             result = f'{row["result"]}: {reason}' if reason else row['result']
-            text.append(f'| {row["family"]} | `{config}` | {result} |')
+            lines.append([row['family'], f'`{config}`', result])
+        text.append(markdown_table(['family', 'config', 'result'], lines))
     return '\n'.join(text) + '\n'
 
 

@@ -30,6 +30,7 @@ from lisa_mm.analysis import matched_mlp_ratios
 from lisa_mm.analysis.benchmark import (
     add_results,
     describe_environment,
+    markdown_table,
     measure_jobs,
     measure_models,
     parse_size,
@@ -43,7 +44,7 @@ from lisa_mm.ops import apply_patterns, structural_patterns
 from lisa_mm.registry import MODELS
 from lisa_mm.utils.cli import build_runner, one_line_errors
 from lisa_mm.utils.config import check_data, load_config
-from lisa_mm.visualization.instances import LINE_COLORS
+from lisa_mm.visualization.style import series_style
 
 try:
     import resource
@@ -333,17 +334,17 @@ def measure_missing(args, variants):
 
 def print_table(table):
     """Print Markdown."""
-    print(f'\n| {" | ".join(table[0])} |')
-    print('|---' * len(table[0]) + '|')
-    for line in table:
-        cells = (
+    rows = (
+        [
             '' if value is None else f'{value:.4g}' if isinstance(value, float) else str(value)
             for value in line.values()
-        )
-        print(f'| {" | ".join(cells)} |')
+        ]
+        for line in table
+    )
+    print(f'\n{markdown_table(list(table[0]), rows)}')
 
 
-def plot(trained, costs, table, args):
+def plot(trained, costs, table, baseline, args):
     """Draw what the variants reach, with deviations, and what they cost against the resolution."""
     rows, metrics = [*trained, *costs], args.metrics
     kinds = [
@@ -352,7 +353,8 @@ def plot(trained, costs, table, args):
         for mode in dict.fromkeys(row['mode'] for row in costs)
     ]
     reached = [name for name in metrics if any(line.get(name) is not None for line in table)]
-    names = list(dict.fromkeys(row['variant'] for row in rows))
+    # the first is drawn to stand out
+    names = list(dict.fromkeys([baseline, *(row['variant'] for row in rows)]))
     number = len(reached) + len(kinds)
     columns = min(2, number)
     figure = Figure(figsize=(6.4 * columns, 4.2 * -(-number // columns)), layout='constrained')
@@ -360,12 +362,7 @@ def plot(trained, costs, table, args):
     for axes in panels[number:]:
         axes.axis('off')
     styles = {
-        name: dict(
-            color='black' if i == 0 else LINE_COLORS[i % len(LINE_COLORS)],
-            marker='osD^vPX*h'[i % 9],
-            linestyle=('-', '--', ':')[i // len(LINE_COLORS) % 3],
-            linewidth=2.5 if i == 0 else 1.2,
-        )
+        name: dict(series_style(i), linewidth=2.5 if i == 0 else 1.2)
         for i, name in enumerate(names)
     }
     for axes, metric in zip(panels, reached):
@@ -448,7 +445,7 @@ def main():
     if table:
         print_table(table)
         write_csv(args.results.with_suffix('.csv'), table)
-        plot(trained, costs, table, args)
+        plot(trained, costs, table, baseline, args)
 
 
 if __name__ == '__main__':

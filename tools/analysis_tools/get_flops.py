@@ -11,6 +11,7 @@ from mmengine.config import DictAction
 from mmengine.registry import MODELS, init_default_scope
 
 from lisa_mm.analysis import count_complexity
+from lisa_mm.analysis.benchmark import markdown_table
 from lisa_mm.utils.cli import one_line_errors
 from lisa_mm.utils.config import load_config
 
@@ -64,16 +65,18 @@ def main():
         model = MODELS.build(cfg.model).eval()
     images, samples = make_inputs(cfg.default_scope, shape)
     parts = count_complexity(model, lambda: model(images, samples, mode='tensor'))
-    print(
-        f'| {shape[0]} x {shape[1]} | parameters | multiply-adds | activations |\n|---|---|---|---|'
+    lines = (
+        [
+            part.name,
+            f'{part.parameters / 1e6:.2f} M',
+            f'{part.multiply_adds / 1e9:.2f} G',
+            f'{part.activations / 1e6:.1f} M',
+        ]
+        for part in parts
+        if part.multiply_adds
     )
-    for part in parts:
-        if not part.multiply_adds:
-            continue
-        print(
-            f'| {part.name} | {part.parameters / 1e6:.2f} M | {part.multiply_adds / 1e9:.2f} G '
-            f'| {part.activations / 1e6:.1f} M |'
-        )
+    header = [f'{shape[0]} x {shape[1]}', 'parameters', 'multiply-adds', 'activations']
+    print(markdown_table(header, lines))
     if args.out:
         result = dict(config=args.config, shape=shape, parts=[asdict(part) for part in parts])
         args.out.write_text(json.dumps(result, indent=1) + '\n')

@@ -1,10 +1,10 @@
 """Measure how much the kernels of a LiSA backbone's attention resemble each other.
 
 Mean resemblance of the kernels of different heads and of different layers, and
-their entropy, layer by layer. RESULTS.json keeps what was measured under each
---name; the picture RESULTS.png shows all of them. Without --checkpoint it is of
-random weights, which is worth a name of its own: what the kernels owe to their
-form, and not to the training.
+their entropy, layer by layer, beside what chance gives. RESULTS.json keeps what
+was measured under each --name; the picture RESULTS.png shows all of them.
+Without --checkpoint it is of random weights, which is worth a name of its own:
+what the kernels owe to their form, and not to the training.
 """
 
 import argparse
@@ -12,12 +12,13 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 from mmengine.config import DictAction
 from mmengine.utils import track_iter_progress
 
 from lisa_mm.analysis import kernel_redundancy
-from lisa_mm.analysis.benchmark import add_results, read_results
+from lisa_mm.analysis.benchmark import add_results, markdown_table, read_results
 from lisa_mm.analysis.inspection import (
     DIVISOR,
     find_backbone,
@@ -28,9 +29,10 @@ from lisa_mm.analysis.inspection import (
 )
 from lisa_mm.utils.cli import one_line_errors
 from lisa_mm.utils.config import load_config
-from lisa_mm.visualization.instances import LINE_COLORS
+from lisa_mm.visualization.style import series_style
 
 MEASURES = {
+    'chance': 'absolute correlation by chance',
     'head_correlation': 'absolute correlation of heads',
     'layer_correlation': 'absolute correlation with layers of the stage',
     'head_cosine': 'cosine of heads',
@@ -46,6 +48,7 @@ def parse_args():
     parser.add_argument('images', type=Path, help='folder of images')
     parser.add_argument('--name', required=True, help='what to call the model in the picture')
     parser.add_argument('--checkpoint', help='checkpoint file; random weights without')
+    parser.add_argument('--seed', type=int, default=0, help='of random weights; 0 by default')
     parser.add_argument('--num-images', type=int, default=16, help='16 by default, spread evenly')
     parser.add_argument('--num-positions', type=int, default=16, help='queries per image; 16')
     parser.add_argument(
@@ -68,15 +71,15 @@ def choose_images(folder, number):
 
 def print_table(rows):
     """Print Markdown: the layers of each model, and their means."""
-    print(f'\n| model | layer | grid | heads | {" | ".join(MEASURES.values())} |')
-    print('|---' * (4 + len(MEASURES)) + '|')
+    lines = []
     for name in dict.fromkeys(row['name'] for row in rows):
         own = [row for row in rows if row['name'] == name]
         means = {key: mean([row[key] for row in own]) for key in MEASURES}
         for row in [*own, dict(means, layer='mean', grid=None, heads='')]:
             grid = 'x'.join(map(str, row['grid'])) if row['grid'] else ''
             cells = ('' if row[key] is None else f'{row[key]:.3f}' for key in MEASURES)
-            print(f'| {name} | {row["layer"]} | {grid} | {row["heads"]} | {" | ".join(cells)} |')
+            lines.append([name, row['layer'], grid, str(row['heads']), *cells])
+    print(f'\n{markdown_table(["model", "layer", "grid", "heads", *MEASURES.values()], lines)}')
 
 
 def mean(values):
@@ -95,7 +98,12 @@ def plot(rows, path):
     figure = Figure(figsize=(13, 7), layout='constrained')
     *panels, last = figure.subplots(2, 3).flat
     last.axis('off')
-    for axes, (key, title) in zip(panels, MEASURES.items()):
+    chance = sorted(
+        {(layers.index(row['layer']), row['chance']) for row in rows if row['chance'] is not None}
+    )
+    for axes, (key, title) in zip(panels, list(MEASURES.items())[1:]):
+        if chance and key.endswith('correlation'):
+            axes.plot(*zip(*chance), color='gray', linestyle=':', label='white noise')
         for i, name in enumerate(names):
             points = sorted(
                 (layers.index(row['layer']), row[key])
@@ -103,8 +111,7 @@ def plot(rows, path):
                 if row['name'] == name and row[key] is not None
             )
             if points:
-                color = 'black' if i == 0 else LINE_COLORS[i % len(LINE_COLORS)]
-                axes.plot(*zip(*points), color=color, marker='osD^vPX*h'[i % 9], label=name)
+                axes.plot(*zip(*points), label=name, **series_style(i))
         axes.set_xticks(range(len(layers)), layers, rotation=90, fontsize=7)
         axes.set(title=title, xlim=(-0.5, len(layers) - 0.5))
         axes.axhline(0, color='gray', linewidth=0.5)
@@ -126,7 +133,10 @@ def main():
     setting = dict(
         name=args.name,
         config=Path(args.config).stem,
-        checkpoint=Path(args.checkpoint).name if args.checkpoint else None,
+        # what is changed in it decides which model that is
+        cfg_options={key: str(value) for key, value in (args.cfg_options or {}).items()},
+        checkpoint=args.checkpoint,
+        seed=None if args.checkpoint else args.seed,
         folder=args.images.name,
         images=len(paths),
         positions=args.num_positions,
@@ -136,15 +146,16 @@ def main():
     there = next((row for row in rows if row['name'] == args.name), None)
     if there is not None:
         for key, value in setting.items():
-            if there[key] != value:
+            if there.get(key) != value:
                 sys.exit(
-                    f'{args.results} has {args.name!r} with {key} {there[key]!r}, not {value!r}: '
-                    'choose another name'
+                    f'{args.results} has {args.name!r} with {key} {there.get(key)!r}, '
+                    f'not {value!r}: choose another name'
                 )
         print(f'{args.results} has {args.name!r} already')
     else:
         with one_line_errors():
             cfg = load_config(args.config, args.cfg_options, args.data_root)
+            torch.manual_seed(args.seed)
             model = load_model(cfg, args.checkpoint)
             images = (
                 # square, so that all are of one size
