@@ -39,6 +39,7 @@ def test_bad_input(fails_with, image, tmp_path):
     assert fails_with(SCRIPT, DETECTOR, 'no.jpg') == 'there is no image no.jpg'
     out = fails_with(SCRIPT, swin, image)
     assert out == 'ValueError: MaskRCNN has no backbone of type lisa_mm.LiSA'
+    assert fails_with(SCRIPT, DETECTOR, image, '--size', 0) == '--size must be at least 1, got 0'
     assert fails_with(SCRIPT, DETECTOR, image, '--heads', 0) == '--heads must be at least 1, got 0'
     out = fails_with(SCRIPT, DETECTOR, image, '--checkpoint', 'no.pth')
     assert out.startswith('FileNotFoundError: there is no checkpoint file no.pth')

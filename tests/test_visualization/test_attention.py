@@ -90,7 +90,12 @@ def test_kernels_of_another_attention(inputs, tmp_path):
     model = backbone(attention=dict(type='SelfAttention'))
     figure = draw_kernels(model, IMAGE, inputs)
     figure.savefig(tmp_path / 'kernels.png')
-    assert {title.split(': ')[1] for title in panels(figure)} == {'pixel (48, 32)', 'kernel'}
+    found = panels(figure)
+    assert {title.split(': ')[1] for title in found} == {'pixel (48, 32)', 'kernel'}
+    attention = attentions_of(model)['stages.2.1']
+    x, _ = record(model, inputs, {'': attention})['']
+    expected = attention.kernels(x, torch.tensor([[2, 3]]))[0, 0, 0].detach().numpy()
+    np.testing.assert_allclose(found['stages.2.1, head 0: kernel'], expected, rtol=1e-5)
 
 
 def test_features(inputs, tmp_path):

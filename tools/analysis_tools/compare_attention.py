@@ -279,8 +279,8 @@ def runs_like_these(args):
 
 
 def data_of(args):
-    """Return what the folder of the data is called."""
-    return Path(args.data_root).resolve().name
+    """Return what the folder of the data is called, be it a link."""
+    return Path(args.data_root).absolute().name
 
 
 def work_dir_of(args, name, seed):

@@ -47,7 +47,10 @@ def parse_args():
         help=f'of {", ".join(PICTURES)}; by default all that the attention has',
     )
     parser.add_argument(
-        '--size', type=int, help='shorter side of the image, in pixels; what it is by default'
+        '--size',
+        type=int,
+        help='shorter side of the image, in pixels; what it is by default. Both sides are '
+        'rounded to multiples of 32',
     )
     parser.add_argument(
         '--pixel',
@@ -84,8 +87,9 @@ def main():
     args = parse_args()
     if not args.image.is_file():
         sys.exit(f'there is no image {args.image}')
-    if args.heads < 1:
-        sys.exit(f'--heads must be at least 1, got {args.heads}')
+    for name in ('heads', 'size'):
+        if (value := getattr(args, name)) is not None and value < 1:
+            sys.exit(f'--{name} must be at least 1, got {value}')
     with one_line_errors():
         cfg = load_config(args.config, args.cfg_options, args.data_root)
         model = load_model(cfg, args.checkpoint)
