@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 from pycocotools.coco import COCO
 
 from lisa_mm.datasets import generate_shapes
+from lisa_mm.visualization.style import series_style
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +69,19 @@ def class_folders(shapes, tmp_path_factory):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / path.name).symlink_to(path)
     return root
+
+
+@pytest.fixture
+def count_series():
+    """Say how many of the first six series are in a plot, by their colours."""
+
+    def count(path):
+        pixels = np.asarray(Image.open(path).convert('RGB')).reshape(-1, 3)
+        colors = set(map(tuple, np.unique(pixels, axis=0).tolist()))
+        found = (to_rgb(series_style(i)['color']) for i in range(6))
+        return sum(tuple(round(255 * part) for part in color) in colors for color in found)
+
+    return count
 
 
 @pytest.fixture
