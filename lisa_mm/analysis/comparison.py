@@ -23,31 +23,37 @@ def set_length(cfg: Config, length: int) -> None:
     """Make a training shorter or longer, and its schedule with it; it is evaluated at the end.
 
     Args:
-        cfg: The config, changed in place. Warm-ups stay as they are where there
-            is room for them, and shrink with the rest where not.
+        cfg: The config, changed in place. Warm-ups stay as they are, unless they
+            count in the unit of the training and there is no room for them.
         length: In the unit that :func:`length_of` says.
     """
     unit, old = length_of(cfg)
-    schedulers = cfg.get('param_scheduler') or []
-    schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
     cfg.train_cfg.update(
         {f'max_{"iters" if unit == "iterations" else unit}': length, 'val_interval': length}
     )
+    cfg.train_cfg.pop('dynamic_intervals', None)
+    if length == old:
+        return
+    schedulers = cfg.get('param_scheduler') or []
+    schedulers = [schedulers] if isinstance(schedulers, dict) else schedulers
     # those that count in the other unit are warm-ups
     own = [s for s in schedulers if s.get('by_epoch', True) == (unit == 'epochs')]
-    fits = max((s.get('begin', 0) for s in own), default=0) < length
+    warm_ups = [s.end for s in own if not s.get('begin') and s.get('end', old) < old]
+    kept = {0, *warm_ups} if max(warm_ups, default=0) < length else {0}
 
-    def scaled(time: int) -> int:
-        return max(1, round(time * length / old))
+    def moved(time: int) -> int:
+        return time if time in kept else max(1, round(time * length / old))
 
     for scheduler in own:
-        for key in ('begin', 'end'):
-            if scheduler.get(key) and (not fits or scheduler[key] == old):
-                scheduler[key] = scaled(scheduler[key])
+        begin, end = scheduler.get('begin', 0), scheduler.get('end', old)
         if 'T_max' in scheduler:
-            scheduler.T_max = scheduler.get('end', length) - scheduler.get('begin', 0)
+            whole = scheduler.T_max == end - begin
+            scheduler.T_max = moved(end) - moved(begin) if whole else moved(scheduler.T_max)
+        for key in ('begin', 'end', 'step_size'):
+            if key in scheduler:
+                scheduler[key] = moved(scheduler[key])
         if 'milestones' in scheduler:
-            scheduler.milestones = [scaled(m) for m in scheduler.milestones]
+            scheduler.milestones = [moved(time) for time in scheduler.milestones]
 
 
 def summarise(

@@ -58,11 +58,13 @@ def half_width(field: Tensor) -> int:
     the middle of the image.
 
     Raises:
-        ValueError: If a value of it is not finite.
+        ValueError: If a value of it is not finite, or all are zero.
     """
     if not field.isfinite().all():
         raise ValueError('the receptive field has values that are not finite')
     total = field.sum()
+    if total == 0:
+        raise ValueError('the receptive field is empty: all its values are zero')
     centre = [
         round((field.sum(1 - axis) @ torch.arange(size).to(field) / total).item())
         for axis, size in enumerate(field.shape)

@@ -119,8 +119,8 @@ def kernel_redundancy(
 
 def _correlation_by_chance(positions: int) -> float | None:
     """Return the mean absolute cosine of random directions with a dimension less than positions."""
-    if positions < 3:  # all kernels of two positions are alike, or opposite
-        return None if positions < 2 else 1.0
+    if positions < 2:
+        return None
     logarithm = math.lgamma((positions - 1) / 2) - math.lgamma(positions / 2)
     return math.exp(logarithm) / math.sqrt(math.pi)
 

@@ -1,7 +1,12 @@
+from pathlib import Path
+
 import pytest
 from mmengine.config import Config
 
 from lisa_mm.analysis.comparison import length_of, set_length, summarise
+from lisa_mm.utils.config import load_config
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
 
 
 def run(variant, seed, score, **kwargs):
@@ -80,7 +85,7 @@ def test_schedules_follow_the_length():
     warm_up, steps, cosine = cfg.param_scheduler
     assert warm_up.end == 500
     assert steps.end == 6 and steps.milestones == [4, 6]
-    assert cosine.T_max == 4 and cosine.end == 6
+    assert (cosine.begin, cosine.end, cosine.T_max) == (1, 6, 5)
     cfg = Config(
         dict(
             train_cfg=dict(max_iters=160, val_interval=16),
@@ -93,20 +98,51 @@ def test_schedules_follow_the_length():
     assert cfg.param_scheduler[0].end == 80
 
 
-def test_warm_ups_shrink_where_there_is_no_room():
-    schedulers = [
-        dict(type='LinearLR', begin=0, end=20),
-        dict(type='CosineAnnealingLR', T_max=280, begin=20, end=300),
-    ]
-    cfg = Config(dict(train_cfg=dict(max_epochs=300), param_scheduler=schedulers))
-    set_length(cfg, 30)
-    assert [s.end for s in cfg.param_scheduler] == [20, 30]
-    assert cfg.param_scheduler[1].T_max == 10
-    cfg = Config(dict(train_cfg=dict(max_epochs=300), param_scheduler=schedulers))
-    set_length(cfg, 12)
-    warm_up, cosine = cfg.param_scheduler
-    assert (warm_up.begin, warm_up.end) == (0, 1)
-    assert (cosine.begin, cosine.end, cosine.T_max) == (1, 12, 11)
+REAL = {
+    'imagenet': 'lisa_t_imagenet.py',
+    'ade20k': 'upernet_lisa_t_ade20k.py',
+    'rtmdet': 'mmdet::rtmdet/rtmdet_s_8xb32-300e_coco.py',
+    'yolox': 'mmdet::yolox/yolox_s_8xb8-300e_coco.py',
+    'mask2former': 'mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py',
+    'vgg': 'mmpretrain::vgg/vgg16_8xb16_voc.py',
+}
+
+
+@pytest.mark.parametrize(
+    ('name', 'length', 'index', 'expected'),
+    [
+        ('imagenet', 100, 0, dict(end=20)),
+        ('imagenet', 100, 1, dict(begin=20)),
+        # no room for the warm-up of 20 epochs
+        ('imagenet', 12, 0, dict(end=1)),
+        ('imagenet', 12, 1, dict(begin=1)),
+        ('ade20k', 20000, 1, dict(begin=1500, end=20000)),
+        ('ade20k', 1000, 0, dict(end=9)),
+        ('ade20k', 1000, 1, dict(begin=9, end=1000)),
+        # flat for the first half
+        ('rtmdet', 200, 1, dict(begin=100, end=200, T_max=100)),
+        ('yolox', 150, 1, dict(begin=5, end=142, T_max=142)),
+        ('vgg', 5, 0, dict(step_size=2)),
+    ],
+)
+def test_schedules_of_real_configs(name, length, index, expected):
+    path = REAL[name] if '::' in REAL[name] else str(CONFIGS / REAL[name])
+    cfg = load_config(path)
+    set_length(cfg, length)
+    schedulers = cfg.param_scheduler
+    scheduler = schedulers if isinstance(schedulers, dict) else schedulers[index]
+    assert {key: scheduler[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize('name', REAL)
+def test_their_own_length_is_evaluated_at_the_end_and_else_left_alone(name):
+    path = REAL[name] if '::' in REAL[name] else str(CONFIGS / REAL[name])
+    cfg, same = load_config(path), load_config(path)
+    unit, length = length_of(cfg)
+    set_length(cfg, length)
+    assert cfg.param_scheduler == same.param_scheduler
+    assert length_of(cfg) == (unit, length) and cfg.train_cfg.val_interval == length
+    assert 'dynamic_intervals' not in cfg.train_cfg
 
 
 def test_a_single_scheduler_and_none():

@@ -64,6 +64,8 @@ def test_half_width():
     assert half_width(field) == 3
     with pytest.raises(ValueError, match='values that are not finite'):
         half_width(torch.full((3, 3), torch.nan))
+    with pytest.raises(ValueError, match='is empty: all its values are zero'):
+        half_width(torch.zeros(3, 3))
     assert half_width(torch.ones(9, 13)) == 9  # 81 of 117, and 49 for 7
 
 

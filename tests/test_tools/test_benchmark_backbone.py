@@ -18,7 +18,7 @@ def test_measures_once_and_draws(run_tool, fails_with, tmp_path, variant, count_
     assert all(row['images_per_second'] > 0 and row['peak_bytes'] > 0 for row in rows)
     with open(tmp_path / 'results.csv', newline='') as file:
         assert len(list(csv.DictReader(file))) == 4
-    assert count_series(tmp_path / 'results.png') == 2
+    assert count_series(tmp_path / 'results.png') == 1
     if variant == 'plain':
         assert '/2 32x64' not in run_tool(SCRIPT, *args, *NAMES)
         out = fails_with(SCRIPT, *args, *NAMES, 'PVTv2-B2')

@@ -21,7 +21,7 @@ def test_measures_once_and_draws(run_tool, tmp_path, count_series):
     assert names - large == {'softmax', 'LiSA dense'}
     with open(tmp_path / 'results.csv', newline='') as file:
         assert len(list(csv.DictReader(file))) == len(rows)
-    assert count_series(tmp_path / 'results.png') == 6
+    assert count_series(tmp_path / 'results.png') == 5
     assert '| LiSA fft |' in out
 
 

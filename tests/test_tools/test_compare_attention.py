@@ -1,11 +1,18 @@
+import argparse
 import csv
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import pytest
+import torch
+
+from lisa_mm.analysis.isolation import run_isolated
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / 'configs'
@@ -34,24 +41,61 @@ def test_trains_what_is_missing(run_tool, class_folders, tmp_path):
     assert len(rows) == 3 and 'accuracy/top1' in rows[2]
 
 
-def test_a_stopped_run_goes_on(run_tool, class_folders, tmp_path):
-    args = [SCRIPT, 'results.json', '--data-root', class_folders, '--epochs', 12, '--seeds', 0]
-    args = [*map(str, args), '--only', NAMES[1]]
-    run_dir = tmp_path / 'work_dirs' / 'compare_attention' / 'lisa_mini_custom' / class_folders.name
-    latest = run_dir / 'external_seed0_12_epochs' / 'last_checkpoint'
+def test_a_stopped_run_gives_what_it_would_have_given(run_tool, class_folders, tmp_path):
+    args = ['--data-root', class_folders, '--epochs', 12, '--seeds', 0, '--only', NAMES[1]]
+    run_tool(SCRIPT, 'whole.json', *args)
     process = subprocess.Popen(
-        [sys.executable, ROOT / args[0], *args[1:]], cwd=tmp_path, start_new_session=True
+        list(map(str, [sys.executable, ROOT / SCRIPT, 'results.json', *args])),
+        cwd=tmp_path,
+        start_new_session=True,
     )
-    while not latest.exists():
+    run_dir = tmp_path / 'work_dirs' / 'compare_attention' / 'lisa_mini_custom'
+    while not list(run_dir.glob('external_seed0_*/last_checkpoint')):
         assert process.poll() is None
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    out = run_tool(*args)
-    assert 'external, seed 0: going on from epoch_' in out
-    [row] = json.loads((tmp_path / 'results.json').read_text())
-    assert row['epochs'] == 12 and 0 <= row['accuracy/top1'] <= 100
-    assert not latest.parent.exists()
+    assert 'external, seed 0: going on from epoch_' in run_tool(SCRIPT, 'results.json', *args)
+    [whole], [row] = (
+        json.loads((tmp_path / f'{name}.json').read_text()) for name in ('whole', 'results')
+    )
+    keys = 'loss', 'accuracy/top1', 'epochs', 'iterations', 'parameters'
+    assert [row[key] for key in keys] == pytest.approx([whole[key] for key in keys], rel=1e-4)
+    assert not list(run_dir.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='the function is of no module to import')
+def test_a_run_stopped_before_its_evaluation(class_folders, tmp_path, capfd):
+    config = tmp_path / 'config.py'
+    config.write_text(f"""
+_base_ = {str(CONFIGS / 'lisa_mini_custom.py')!r}
+train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=3, val_interval=1)
+param_scheduler = [dict(type='PolyLR', by_epoch=False, end=3)]
+# weights to start from, which a run that was stopped must not start from again
+load_from = {str(tmp_path / 'start.pth')!r}
+""")
+    torch.save(dict(state_dict={'head.fc.bias': torch.zeros(2)}), tmp_path / 'start.pth')
+    args = argparse.Namespace(
+        config=str(config), data_root=str(class_folders), match_parameters=False,
+        unit='iterations', length=3, work_dir=tmp_path / 'work',
+    )  # fmt: skip
+    train = runpy.run_path(str(ROOT / SCRIPT))['train']
+    metrics, rest, work_dir = run_isolated(train, args, 'a b', {}, 0)
+    assert metrics and rest['iterations'] == 3
+    assert 'going on' not in capfd.readouterr().out
+    # as if it had been stopped after its last checkpoint
+    path = work_dir / 'iter_3.pth'
+    checkpoint = torch.load(path, weights_only=False)
+    scalars = checkpoint['message_hub']['log_scalars']
+    for name in [name for name in scalars if name.startswith('val/')]:
+        del scalars[name]
+    torch.save(checkpoint, path)
+    again, _, other_dir = run_isolated(train, args, 'a b', {}, 0)
+    assert (again, other_dir) == (metrics, work_dir)
+    assert 'a b, seed 0: going on from iter_3.pth' in capfd.readouterr().out
+    # changed in what it is, it is another run
+    _, _, other_dir = run_isolated(train, args, 'a b', {'optim_wrapper.optimizer.lr': 1e-4}, 0)
+    assert other_dir != work_dir
 
 
 def test_measures_once_and_draws(run_tool, class_folders, tmp_path, monkeypatch, count_series):
@@ -68,7 +112,7 @@ def test_measures_once_and_draws(run_tool, class_folders, tmp_path, monkeypatch,
     assert [line['variant'] for line in table] == NAMES[:2]
     assert float(table[0]['inference at 32x64 (ms)']) > 0
     assert float(table[1]['training step at 32x64 (MiB)']) > 0
-    assert count_series(tmp_path / 'results.png') == 2
+    assert count_series(tmp_path / 'results.png') == 1
     assert '/2 32x64' not in run_tool(SCRIPT, *args)
     out = run_tool(SCRIPT, *args, NAMES[2], fails=True)
     assert 'at 32x64, inference already, without the others: ratios are for what is' in out

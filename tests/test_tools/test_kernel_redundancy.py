@@ -16,7 +16,7 @@ def test_measures_each_model_once_and_draws(run_tool, class_folders, tmp_path, c
     assert [row['name'] for row in rows] == ['LiSA'] * 5 + ['softmax'] * 5
     # weights that are never negative
     assert all(row['head_cosine'] > 0 for row in rows[5:])
-    assert count_series(tmp_path / 'results.png') == 2
+    assert count_series(tmp_path / 'results.png') == 1
     out = run_tool(SCRIPT, *args, 'LiSA')
     assert "has 'LiSA' already" in out
     assert len(json.loads((tmp_path / 'results.json').read_text())) == 10

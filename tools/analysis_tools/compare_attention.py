@@ -11,6 +11,7 @@ of this config.
 """
 
 import argparse
+import hashlib
 import re
 import shutil
 import statistics
@@ -186,15 +187,26 @@ def find_problem(args, variants):
     return None
 
 
-def train(args, change, seed, work_dir):
-    """Train one variant with one seed; returns metrics, and parameters, time and memory."""
+def train(args, name, change, seed):
+    """Train one variant with one seed.
+
+    Returns metrics; parameters, time and memory; and the folder that is of no use any more.
+    """
     cfg = load_variant(args, change)
-    cfg.work_dir = str(work_dir)
     cfg.randomness = dict(seed=seed)
-    cfg.resume = True  # where there is something to go on from
-    cfg.default_hooks.checkpoint.update(max_keep_ckpts=1)
     set_length(cfg, args.length)
+    cfg.setdefault('default_hooks', {})['checkpoint'] = dict(
+        type='lisa_mm.AtomicCheckpointHook',
+        by_epoch=args.unit == 'epochs',
+        interval=max(1, args.length // 10),
+        max_keep_ckpts=1,
+    )
     cfg.log_level = 'WARNING'
+    work_dir = work_dir_of(args, name, seed, cfg)
+    cfg.work_dir = str(work_dir)
+    if (work_dir / 'last_checkpoint').exists():
+        cfg.load_from, cfg.resume = find_latest_checkpoint(work_dir), True
+        print(f'{name}, seed {seed}: going on from {Path(cfg.load_from).name}', flush=True)
     runner = build_runner(cfg)
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
@@ -202,7 +214,7 @@ def train(args, change, seed, work_dir):
     scalars = runner.message_hub
     if not metrics_of(scalars):  # stopped between the last checkpoint and the evaluation
         runner.val_loop.run()
-    return metrics_of(scalars), dict(
+    rest = dict(
         loss=scalars.get_scalar('train/loss').current(),
         parameters=sum(parameter.numel() for parameter in runner.model.parameters()),
         epochs=args.length if args.unit == 'epochs' else None,
@@ -212,6 +224,7 @@ def train(args, change, seed, work_dir):
         memory=peak_process_memory(),
         **describe_environment(device()),
     )
+    return metrics_of(scalars), rest, work_dir
 
 
 def metrics_of(message_hub):
@@ -250,13 +263,9 @@ def train_missing(args, variants):
             print(f'{len(jobs) - i} runs left for another time')
             break
         began = time.monotonic()
-        work_dir = work_dir_of(args, name, seed)
-        checkpoint = find_latest_checkpoint(work_dir)
-        if checkpoint is not None:
-            print(f'{name}, seed {seed}: going on from {Path(checkpoint).name}', flush=True)
         with one_line_errors(ChildProcessError):
             # a process for each: MMEngine keeps things, and memory is that of one run
-            metrics, rest = run_isolated(train, args, variants[name], seed, work_dir)
+            metrics, rest, work_dir = run_isolated(train, args, name, variants[name], seed)
         run = dict(setting_of(args), variant=name, seed=seed, data=data_of(args))
         add_results(args.results, [{**run, **metrics, **rest}])
         shutil.rmtree(work_dir)
@@ -283,12 +292,12 @@ def data_of(args):
     return Path(args.data_root).absolute().name
 
 
-def work_dir_of(args, name, seed):
-    """Return the folder of a run."""
-    comparison = f'{Path(args.config).stem}{"_matched" * args.match_parameters}'
+def work_dir_of(args, name, seed, cfg):
+    """Return the folder of a run: another one for whatever would make it another run."""
+    what = f'{name} {cfg.pretty_text} {describe_environment(device())}'
+    digest = hashlib.sha256(what.encode()).hexdigest()[:8]
     variant = re.sub(r'\W+', '_', name)
-    run = f'{variant}_seed{seed}_{args.length}_{args.unit}'
-    return args.work_dir / comparison / data_of(args) / run
+    return args.work_dir / Path(args.config).stem / f'{variant}_seed{seed}_{digest}'
 
 
 def setting_of(args):
