@@ -69,7 +69,8 @@ def build_predictor(cfg, device, score_thr):
     if cfg.default_scope == 'mmseg':
         from mmseg.apis import MMSegInferencer
 
-        inferencer = MMSegInferencer(cfg, cfg.load_from, device=device, show_progress=False)
+        inferencer = MMSegInferencer(cfg, cfg.load_from, device=device)
+        inferencer.show_progress = False  # an argument of later versions only
         classes = inferencer.model.dataset_meta['classes']
 
         def segment(path):
