@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from inspect import signature
@@ -83,6 +84,8 @@ def peak_memory(function: Callable[[], object], device: torch.device | str = 'cp
         peak = torch.cuda.max_memory_allocated(device) - before
         del kept
         return peak
+    # builds for CUDA log an error where there is no GPU
+    os.environ.setdefault('KINETO_LOG_LEVEL', '6')
     # without it, later versions of PyTorch warn
     options = dict(acc_events=True) if 'acc_events' in signature(profile).parameters else {}
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, **options) as record:
