@@ -33,13 +33,15 @@ def parse_args():
 def main():
     args = parse_args()
     out = args.out or Path(f'{Path(args.config).stem}_lisa_{args.arch}.py')
-    if out.exists() and not args.force:
-        sys.exit(f'{out} is there already: choose another --out, or replace it with --force')
+    if out.suffix != '.py':
+        sys.exit(f'--out must be a .py file, got {out}')
     with one_line_errors():
         if args.checkpoint is not None:
             check_checkpoint(args.checkpoint)
         cfg = load_config(args.config)
         changes = swap_backbone(cfg, args.arch, args.checkpoint)
+    if out.exists() and not args.force:
+        sys.exit(f'{out} is there already: choose another --out, or replace it with --force')
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(cfg.pretty_text)
     print('\n'.join(changes))

@@ -26,9 +26,18 @@ except ImportError:  # Windows
 
 
 def read_results(path: str | Path) -> list[dict]:
-    """Read the rows of a file of results; none if it does not exist."""
+    """Read the rows of a file of results; none if it does not exist.
+
+    Raises:
+        ValueError: If it is no such file.
+    """
     path = Path(path)
-    return json.loads(path.read_text()) if path.exists() else []
+    if not path.exists():
+        return []
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f'{path} is not a file of results: {error}') from error
 
 
 def add_results(path: str | Path, rows: Sequence[dict]) -> list[dict]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from lisa_mm.models import LiSA
-from lisa_mm.utils.checkpoint import check_weights, load_checkpoint, state_dict_of
+from lisa_mm.utils.checkpoint import CheckpointError, check_weights, load_checkpoint, state_dict_of
 
 # so that no stage has a part of a position
 DIVISOR = 32
@@ -40,7 +40,14 @@ def load_model(cfg: Config, checkpoint: str | os.PathLike | None = None) -> nn.M
     if checkpoint is not None:
         loaded = load_checkpoint(os.fspath(checkpoint))
         check_weights(model, loaded)
-        model.load_state_dict(state_dict_of(loaded), strict=False)
+        missing = model.load_state_dict(state_dict_of(loaded), strict=False).missing_keys
+        backbones = (name for name, module in model.named_modules() if isinstance(module, LiSA))
+        lacking = [key for name in backbones for key in missing if key.startswith(f'{name}.')]
+        if lacking:  # they would be random, and taken for trained
+            raise CheckpointError(
+                f'{os.fspath(checkpoint)} lacks {len(lacking)} tensors of the backbone, the first '
+                f'of them {lacking[0]}: is it of another config?'
+            )
     return model.eval()
 
 
@@ -142,6 +149,27 @@ def with_kernels(attentions: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
         kinds = sorted({type(module).__name__ for module in attentions.values()})
         raise ValueError(f'no attention of the backbone has kernels over positions: {kinds}')
     return found
+
+
+def kernels_of(attention: nn.Module, x: Tensor, positions: Tensor) -> Tensor:
+    """Return the kernels of an attention module, (B, G, K, H, W).
+
+    Args:
+        attention: The module, with ``kernels``.
+        x: What it is given, (B, C, H, W).
+        positions: Rows and columns of the queries, (K, 2).
+
+    Raises:
+        ValueError: If its kernels are of another shape.
+    """
+    kernels = attention.kernels(x, positions)
+    batch, _, *grid = x.shape
+    if kernels.dim() != 5 or list(kernels.shape) != [batch, len(kernels[0]), len(positions), *grid]:
+        raise ValueError(
+            f'{type(attention).__name__}.kernels must give (B, heads, K, H, W), here '
+            f'({batch}, heads, {len(positions)}, {grid[0]}, {grid[1]}), got {tuple(kernels.shape)}'
+        )
+    return kernels
 
 
 @torch.no_grad()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import multiprocessing.connection
+import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +14,8 @@ import torch
 
 def run_isolated(function: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
     """Run a function in a process of its own, which may crash or take too long.
+
+    It ends with the process that called this, even if that is killed.
 
     Without a GPU the process is forked: what is imported is there at once, but
     no threads may have been at work before. With one it is started afresh,
@@ -56,4 +60,11 @@ def run_isolated(function: Callable[..., Any], *args: Any, timeout: float | None
 def _send(
     sender: multiprocessing.connection.Connection, function: Callable[..., Any], *args: Any
 ) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     sender.send(function(*args))
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended, however that was."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

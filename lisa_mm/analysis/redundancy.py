@@ -12,7 +12,14 @@ from torch import Tensor, nn
 
 from lisa_mm.models import LiSA
 
-from .inspection import attentions_of, of_one_size, record, spread_positions, with_kernels
+from .inspection import (
+    attentions_of,
+    kernels_of,
+    of_one_size,
+    record,
+    spread_positions,
+    with_kernels,
+)
 
 # Of kernels that differ from their mean by less than this share there is nothing to correlate but
 # rounding errors.
@@ -134,7 +141,7 @@ def _kernels(
     for name, (x, _) in record(backbone, images, modules).items():
         grid = tuple(x.shape[-2:])
         positions = spread_positions(grid, num_positions).to(x.device)
-        kernels = modules[name].kernels(x, positions).flatten(-2).float()
+        kernels = kernels_of(modules[name], x, positions).flatten(-2).float()
         found[name] = grid, kernels.transpose(1, 2)
     return found
 

@@ -32,8 +32,9 @@ def folder_classes(folder: str | os.PathLike) -> tuple[str, ...]:
     """
     if not os.path.isdir(folder):
         raise FileNotFoundError(
-            f'there is no folder {os.fspath(folder)}; name the folder of the data set with '
-            '--data-root, or with the environment variable that its config reads'
+            f'there is no folder {os.fspath(folder)}; name the folder of the data set, with the '
+            'images in train/CLASS/ and val/CLASS/, with --data-root, or with the environment '
+            'variable that its config reads'
         )
     classes = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
     if not classes:

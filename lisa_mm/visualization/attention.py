@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lisa_mm.analysis.inspection import attentions_of, record, with_kernels
+from lisa_mm.analysis.inspection import attentions_of, kernels_of, record, with_kernels
 from lisa_mm.analysis.receptive_field import half_width
 from lisa_mm.models import LiSA, StructureAwareAttention
 
@@ -118,14 +119,15 @@ def draw_kernels(
         mark = (column + 0.5) * stride[1], (row + 0.5) * stride[0]
         attention = modules[name]
         signed = isinstance(attention, StructureAwareAttention) or None
-        kinds = {'kernel': attention.kernels}
+        kernels = partial(kernels_of, attention)
+        kinds = {'kernel': kernels}
         if signed:
-            kinds = {'plain kernel': attention.plain_kernels, 'structure-aware': attention.kernels}
+            kinds = {'plain kernel': attention.plain_kernels, 'structure-aware': kernels}
         found = {kind: _evaluate(make, x, position)[0, :, 0] for kind, make in kinds.items()}
         panels = [
-            Panel(f'{name}, head {g}\n{kind}', _array(kernels[g]), (width, height), signed, mark)
+            Panel(f'{name}, head {g}\n{kind}', _array(shown[g]), (width, height), signed, mark)
             for g in range(min(num_heads, len(next(iter(found.values())))))
-            for kind, kernels in found.items()
+            for kind, shown in found.items()
         ]
         rows.append([Panel(f'image\npixel {pixel}', image, mark=pixel), *panels])
     return draw_panels(rows, 'Kernels of the marked position')

@@ -8,6 +8,7 @@ from lisa_mm.analysis.inspection import (
     attentions_of,
     find_backbone,
     find_images,
+    kernels_of,
     load_model,
     preprocess,
     read_image,
@@ -88,6 +89,28 @@ def test_weights_of_another_model(tmp_path):
         load_model(config('mmpretrain'), tmp_path / 'weights.pth')
 
 
+def test_weights_of_another_attention(tmp_path):
+    """What is not in the checkpoint would stay random, and be taken for trained."""
+    cfg = config('mmpretrain')
+    torch.save(dict(state_dict=load_model(cfg).state_dict(), meta={}), tmp_path / 'weights.pth')
+    load_model(cfg, tmp_path / 'weights.pth')
+    cfg.model.backbone.attention = dict(type='EfficientAttention')
+    load_model(cfg, tmp_path / 'weights.pth')  # has no tensors of its own
+    cfg.model.backbone.attention = dict(type='WindowAttention')
+    with pytest.raises(ValueError, match=r'lacks \d+ tensors of the backbone, .*rpe_bias'):
+        load_model(cfg, tmp_path / 'weights.pth')
+
+
+def test_kernels_of_a_shape_of_their_own():
+    class Flat(torch.nn.Module):
+        def kernels(self, x, positions):
+            return torch.zeros(1, 2, 3, 20)
+
+    message = r'Flat.kernels must give .*\(1, heads, 3, 4, 5\), got \(1, 2, 3, 20\)'
+    with pytest.raises(ValueError, match=message):
+        kernels_of(Flat(), torch.zeros(1, 8, 4, 5), torch.zeros(3, 2, dtype=torch.long))
+
+
 def test_no_backbone():
     with pytest.raises(ValueError, match='Linear has no backbone of type lisa_mm.LiSA'):
         find_backbone(torch.nn.Linear(1, 1))
@@ -100,6 +123,8 @@ def test_sizes_are_multiples_of_32(picture):
 
 
 def test_images_of_a_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match='there is no folder nowhere'):
+        find_images('nowhere')
     with pytest.raises(ValueError, match=r'holds no images \(.bmp, '):
         find_images(tmp_path)
     (tmp_path / 'b').mkdir()

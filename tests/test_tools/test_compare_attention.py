@@ -76,7 +76,8 @@ load_from = {str(tmp_path / 'start.pth')!r}
 """)
     torch.save(dict(state_dict={'head.fc.bias': torch.zeros(2)}), tmp_path / 'start.pth')
     args = argparse.Namespace(
-        config=str(config), data_root=str(class_folders), match_parameters=False,
+        config=str(config), variants=str(CONFIGS / 'comparisons' / 'attention_operators.py'),
+        data_root=str(class_folders), match_parameters=False,
         unit='iterations', length=3, work_dir=tmp_path / 'work',
     )  # fmt: skip
     train = runpy.run_path(str(ROOT / SCRIPT))['train']
@@ -118,6 +119,33 @@ def test_measures_once_and_draws(run_tool, class_folders, tmp_path, monkeypatch,
     assert 'at 32x64, inference already, without the others: ratios are for what is' in out
 
 
+def test_backbones_of_other_codebases_and_modules_of_ones_own(
+    run_tool, class_folders, tmp_path, monkeypatch
+):
+    (tmp_path / 'my_attention.py').write_text("""
+from torch import nn
+from lisa_mm.registry import MODELS
+
+@MODELS.register_module()
+class MyAttention(nn.Identity):
+    def __init__(self, embed_dims, num_heads, init_cfg=None):
+        super().__init__()
+""")
+    (tmp_path / 'variants.py').write_text("""
+custom_imports = dict(imports=['my_attention'])
+variants = {
+    'mine': dict(model=dict(backbone=dict(attention=dict(type='MyAttention')))),
+    'ResNet-18': dict(model=dict(
+        backbone=dict(_delete_=True, type='ResNet', depth=18), head=dict(in_channels=512))),
+}
+""")
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv('CUSTOM_ROOT', str(class_folders))
+    args = ['--variants', 'variants.py', '--sizes', '64x64', '--repeats', 1]
+    out = run_tool(SCRIPT, 'results.json', *args)
+    assert '| mine |' in out and '| ResNet-18 |' in out
+
+
 def test_variants_of_structure_aware_attention(run_tool, class_folders, tmp_path, monkeypatch):
     """Those that the tool itself defines."""
     monkeypatch.setenv('CUSTOM_ROOT', str(class_folders))
@@ -128,13 +156,20 @@ def test_variants_of_structure_aware_attention(run_tool, class_folders, tmp_path
     assert rows[0]['parameters'] == rows[1]['parameters']
 
 
-def test_bad_input(fails_with, class_folders):
+def test_bad_input(fails_with, class_folders, tmp_path):
     args = 'results.json', '--data-root', class_folders
     out = fails_with(SCRIPT, *args, '--only', 'no such')
     assert out.startswith("--only must name variants out of ['structure-aware (LiSA)', ")
     assert out.endswith("got ['no such']")
     out = fails_with(SCRIPT, *args, '--iterations', 5)
     assert out.endswith('lisa_mini_custom.py trains by epochs: give --epochs, not --iterations')
+    variants = tmp_path / 'variants.py'
+    variants.write_text("variants = {'a': {}, 'b': {'model.backbne': 1}}")
+    out = fails_with(SCRIPT, *args, '--variants', variants)
+    assert out.startswith("variant 'b': TypeError: ") and 'backbne' in out
+    (tmp_path / 'broken.json').write_text('{bad')
+    out = fails_with(SCRIPT, 'broken.json', *args[1:])
+    assert out.startswith('ValueError: broken.json is not a file of results: ')
     out = fails_with(SCRIPT, *args, '--epochs', 0)
     assert out == '--epochs must be at least 1, got 0'
     out = fails_with(SCRIPT, *args, '--variants', CONFIGS / 'lisa_t_imagenet.py')

@@ -41,6 +41,10 @@ def test_replaces_no_file_unasked(run_tool, fails_with, tmp_path):
             ['mmpretrain::resnet/resnet18_8xb32_in1k.py', '--checkpoint', 'no.pth'],
             'FileNotFoundError: there is no checkpoint file no.pth',
         ),
+        (
+            ['mmpretrain::resnet/resnet18_8xb32_in1k.py', '--out', 'a.txt'],
+            '--out must be a .py file, got a.txt',
+        ),
     ],
 )
 def test_errors_in_one_line(fails_with, args, message):

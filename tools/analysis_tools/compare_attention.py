@@ -24,7 +24,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
 from lisa_mm.analysis import matched_mlp_ratios
@@ -161,7 +163,9 @@ def parse_args():
 
 def load_variant(args, change):
     """Read the config and make the changes of a variant."""
+    Config.fromfile(args.variants)  # for its custom_imports, which a process started afresh lacks
     cfg = load_config(args.config, data_root=args.data_root)
+    init_default_scope(cfg.default_scope)
     backbone = cfg.model.backbone.to_dict()
     cfg.merge_from_dict(change)
     if args.match_parameters:
@@ -178,12 +182,12 @@ def load_variant(args, change):
 
 
 def find_problem(args, variants):
-    """Return what is wrong with the first variant that cannot be had."""
+    """Return what is wrong with the first variant that cannot be built."""
     for name, change in variants.items():
         try:
-            load_variant(args, change)
-        except ValueError as error:
-            return f'{name}: {error}'
+            MODELS.build(load_variant(args, change).model)
+        except Exception as error:  # whatever a part of a codebase raises, in its own words
+            return f'variant {name!r}: {type(error).__name__}: {error}'
     return None
 
 
@@ -401,7 +405,11 @@ def plot(trained, costs, table, baseline, args):
             if points:
                 axes.plot(*zip(*points), label=name, markersize=5, **styles[name])
         unit = 'time (ms)' if what == 'seconds' else 'peak memory (MiB)'
-        axes.set(xscale='log', yscale='log', title=f'{mode}: {unit}', xlabel='pixels', ylabel=unit)
+        axes.set(xscale='log', yscale='log', title=f'{mode}: {unit}', ylabel=unit)
+        sizes = {row['size'][0] * row['size'][1]: row['size'] for row in costs}
+        axes.set_xticks(list(sizes), [f'{height}x{width}' for height, width in sizes.values()])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter('{x:g}')
         axes.grid(alpha=0.3, which='both')
     if kinds:
         handles = panels[len(reached)].get_legend_handles_labels()
@@ -427,6 +435,7 @@ def main():
         sys.exit(f'--only must name variants out of {list(variants)}, got {unknown}')
     variants = {name: variants[name] for name in args.only or variants}
     with one_line_errors():  # here rather than in the processes of the runs
+        read_results(args.results)
         cfg = load_config(args.config, data_root=args.data_root)
         if args.data_root is not None:
             check_data(cfg, ('train', 'val'))
@@ -458,4 +467,7 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit('stopped; called again, it goes on from here')

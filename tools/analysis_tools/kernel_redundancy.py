@@ -129,6 +129,7 @@ def main():
     if args.size < 1 or args.size % DIVISOR:
         sys.exit(f'--size must be a multiple of {DIVISOR}, got {args.size}')
     with one_line_errors():
+        rows = read_results(args.results)
         paths = choose_images(args.images, args.num_images)
     setting = dict(
         name=args.name,
@@ -142,7 +143,6 @@ def main():
         positions=args.num_positions,
         size=args.size,
     )
-    rows = read_results(args.results)
     there = next((row for row in rows if row['name'] == args.name), None)
     if there is not None:
         for key, value in setting.items():
