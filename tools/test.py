@@ -9,6 +9,7 @@ from lisa_mm.utils.config import (
     enable_visualization,
     set_checkpoint,
 )
+from lisa_mm.utils.distributed import end_process
 
 
 def parse_args():
@@ -45,6 +46,7 @@ def main():
     # the weights are read in the course of it
     with one_line_errors(CheckpointError, FileNotFoundError):
         runner.test()
+    end_process()
 
 
 if __name__ == '__main__':

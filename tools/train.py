@@ -3,6 +3,7 @@
 from lisa_mm.utils.checkpoint import CheckpointError
 from lisa_mm.utils.cli import build_runner, make_parser, one_line_errors, read_config
 from lisa_mm.utils.config import check_data, enable_amp, enable_auto_scale_lr, set_checkpoint
+from lisa_mm.utils.distributed import end_process
 
 
 def parse_args():
@@ -41,6 +42,7 @@ def main():
     # the weights are read in the course of it
     with one_line_errors(CheckpointError, FileNotFoundError):
         runner.train()
+    end_process()
 
 
 if __name__ == '__main__':

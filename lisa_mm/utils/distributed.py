@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
+import logging
+import multiprocessing
+import os
+import sys
 
 import torch
 import torch.distributed as dist
@@ -42,8 +45,6 @@ def prepare_for_cpu(cfg: Config) -> None:
         )
     if not dist.is_initialized():
         dist.init_process_group('gloo')
-        # Left to the end of the interpreter, its threads now and then abort a finished run.
-        atexit.register(_disconnect)
     for kind in ('SyncBN', 'MMSyncBN'):
         if replace_values(cfg.model, 'type', kind, 'BN'):
             print_log(f'without a GPU, {kind} becomes BN', logger='current')
@@ -65,6 +66,19 @@ def prepare_for_cpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg = {**default, **cfg.get('model_wrapper_cfg', {}), 'device_ids': None}
 
 
-def _disconnect() -> None:
-    if dist.is_initialized():
-        dist.destroy_process_group()
+def end_process() -> None:
+    """End a process of a distributed run without a GPU, with success; others go on.
+
+    To be called when all is done. Threads of gloo outlive the process group
+    where a model was wrapped for it, and now and then abort the interpreter
+    while it shuts down, so that a finished run looks like a failed one. So it
+    is not shut down.
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_backend() == 'gloo'):
+        return
+    for worker in multiprocessing.active_children():
+        worker.terminate()  # of the data loaders
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,6 +1,8 @@
 """Two processes connected with gloo, against one."""
 
 import multiprocessing
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -137,3 +139,20 @@ def test_shared_out_weights_do_without_a_gpu(connected):
 def test_other_launchers_are_refused():
     with pytest.raises(ValueError, match="for --launcher pytorch .* got 'slurm'"):
         prepare_for_cpu(Config(dict(launcher='slurm', model=dict())))
+
+
+def test_a_process_of_a_distributed_run_ends_without_shutting_down(tmp_path):
+    script = """
+import atexit, sys
+import torch.distributed as dist
+from lisa_mm.utils.distributed import end_process
+
+atexit.register(print, 'shut down')
+end_process()
+print('goes on alone', end=' ')
+dist.init_process_group('gloo', init_method=f'file://{sys.argv[1]}', rank=0, world_size=1)
+end_process()
+"""
+    command = [sys.executable, '-c', script, str(tmp_path / 'store')]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stdout) == (0, 'goes on alone ')
