@@ -19,9 +19,7 @@ model = dict(
 # of ./_base_/schedules/adamw_1x.py
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=0.0001, betas=(0.9, 0.999), weight_decay=0.05),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=dict(rpe_=dict(decay_mult=0.0))
-    ),
+    paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys=dict(rpe_=dict(decay_mult=0.0))),
 )
 
 data_root = '{{$COCO_ROOT:data/coco/}}'

@@ -6,10 +6,8 @@ optim_wrapper = dict(
     _delete_=True,
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.00006, betas=(0.9, 0.999), weight_decay=0.01),
-    # no decay for norms, biases and relative position embeddings
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=dict(rpe_=dict(decay_mult=0.0))
-    ),
+    # no decay for norms, biases, layer scale and relative position embeddings
+    paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys=dict(rpe_=dict(decay_mult=0.0))),
 )
 
 param_scheduler = [

@@ -9,10 +9,8 @@ test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=0.0005, betas=(0.9, 0.999), weight_decay=0.05),
-    # no decay for norms, biases and relative position embeddings
-    paramwise_cfg=dict(
-        norm_decay_mult=0.0, bias_decay_mult=0.0, custom_keys=dict(rpe_=dict(decay_mult=0.0))
-    ),
+    # no decay for norms, biases, layer scale and relative position embeddings
+    paramwise_cfg=dict(flat_decay_mult=0.0, custom_keys=dict(rpe_=dict(decay_mult=0.0))),
     clip_grad=dict(max_norm=5.0),
 )
 

@@ -42,7 +42,7 @@ class LiSABlock(BaseModule):
         drop_path_rate: Probability of dropping a residual branch. Defaults
             to 0.
         layer_scale_init_value: What the learned factors of the residual
-            branches start with; 0 for none. Defaults to 0.
+            branches start with; 0 for none. Defaults to 0.1.
         norm_cfg: Config of the normalisation, see
             :func:`lisa_mm.models.layers.build_norm`. Defaults to
             ``DEFAULT_NORM``.
@@ -57,7 +57,7 @@ class LiSABlock(BaseModule):
         attention: dict,
         mlp_ratio: float,
         drop_path_rate: float = 0.0,
-        layer_scale_init_value: float = 0.0,
+        layer_scale_init_value: float = 0.1,
         norm_cfg: dict | None = None,
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
@@ -70,7 +70,7 @@ class LiSABlock(BaseModule):
         self.attention = MODELS.build(attention)
         self.norm2 = build_norm(norm_cfg, embed_dims)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
-        self.scale1, self.scale2 = (
+        self.layer_scale1, self.layer_scale2 = (
             LayerScale(embed_dims, layer_scale_init_value)
             if layer_scale_init_value
             else nn.Identity()
@@ -89,8 +89,8 @@ class LiSABlock(BaseModule):
 
     def _mix(self, x: Tensor) -> Tensor:
         x = x + self.pos_conv(x)
-        x = x + self.drop_path(self.scale1(self.attention(self.norm1(x))))
-        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
+        x = x + self.drop_path(self.layer_scale1(self.attention(self.norm1(x))))
+        return x + self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
 
 
 @MODELS.register_module()
@@ -129,7 +129,7 @@ class LiSA(BaseModule):
         drop_path_rate: Probability of dropping a residual branch, at the last
             block; it grows linearly from 0 at the first. Defaults to 0.
         layer_scale_init_value: What the learned factors of the residual
-            branches start with; 0 for none. Defaults to 0.
+            branches start with; 0 for none. Defaults to 0.1.
         norm_cfg: Config of all normalisations: ``type`` is ``'GN'``,
             ``'LN2d'`` (over channels, at each position), ``'BN'`` or
             ``'SyncBN'``. Defaults to ``dict(type='GN', num_groups=1)``.
@@ -213,7 +213,7 @@ class LiSA(BaseModule):
         attention: dict | Sequence[dict] | None = None,
         pretrain_img_size: int | tuple[int, int] = 224,
         drop_path_rate: float = 0.0,
-        layer_scale_init_value: float = 0.0,
+        layer_scale_init_value: float = 0.1,
         norm_cfg: dict | None = None,
         norm_eval: bool = False,
         frozen_stages: int = -1,

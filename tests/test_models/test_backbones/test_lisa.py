@@ -261,9 +261,10 @@ def test_norm_cfg(norm_cfg, kind):
 
 
 def test_layer_scale():
+    assert (mini().stages[0][0].layer_scale1.weight == 0.1).all()
     model = mini(layer_scale_init_value=1e-4).eval()
-    plain = mini().eval()
-    assert (model.stages[2][1].scale2.weight == 1e-4).all()
+    plain = mini(layer_scale_init_value=0).eval()
+    assert (model.stages[2][1].layer_scale2.weight == 1e-4).all()
     x = torch.randn(1, 24, 5, 7)
     block = model.stages[2][0]
     torch.testing.assert_close(block(x), x + block.pos_conv(x), rtol=0, atol=1e-2)
