@@ -6,14 +6,15 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from lisa_mm.models.layers import init_layer, start_small
 from lisa_mm.ops._checks import check_heads
 
 
 class QKVAttention(BaseModule):
     """Attention with queries, keys and values of several heads: a base class.
 
-    A subclass implements :meth:`attend` and ``_kernels``, and initialises its
-    layers at the end of its constructor.
+    A subclass implements :meth:`attend` and ``_kernels``, and calls
+    :meth:`init_layers` when it has all of its layers.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -39,6 +40,11 @@ class QKVAttention(BaseModule):
         self.num_heads = num_heads
         self.qkv = nn.Conv2d(embed_dims, 3 * embed_dims, 1, bias=qkv_bias)
         self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
+
+    def init_layers(self) -> None:
+        """Initialise all layers, the last one small."""
+        self.apply(init_layer)
+        start_small(self.proj.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions of a map.

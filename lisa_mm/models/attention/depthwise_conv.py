@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from lisa_mm.models.layers import init_layer
+from lisa_mm.models.layers import init_layer, start_small
 from lisa_mm.ops._checks import check_heads, check_odd
 from lisa_mm.ops._dense import matrix_rows
 from lisa_mm.registry import MODELS
@@ -51,6 +51,7 @@ class DepthwiseConv(BaseModule):
             embed_dims, embed_dims, kernel_size, padding=kernel_size // 2, groups=embed_dims
         )
         self.apply(init_layer)
+        start_small(self.conv.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions of a map.

@@ -8,7 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from lisa_mm.models.layers import init_layer
+from lisa_mm.models.layers import init_layer, start_small
 from lisa_mm.ops._checks import check_heads
 from lisa_mm.registry import MODELS
 
@@ -69,6 +69,7 @@ class GaussianAttention(BaseModule):
         first, last = map(math.log, init_radius)
         self.rpe_log_radius = nn.Parameter(torch.linspace(first, last, num_heads))
         self.apply(init_layer)
+        start_small(self.proj.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions of a map.

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from lisa_mm.models.layers import start_small
 from lisa_mm.ops._checks import check_heads, to_pair
 from lisa_mm.registry import MODELS
 
@@ -55,8 +56,9 @@ class GlobalFilter(BaseModule):
         check_heads(embed_dims, num_heads)
         height, width = to_pair('reference_grid', reference_grid, minimum=1)
         # Real and imaginary parts last: optimisers and NCCL do not like complex parameters. Of
-        # unit power in the mean, so that the output is as large as the input.
+        # unit power in the mean, which would make the output as large as the input.
         self.filter = nn.Parameter(torch.randn(embed_dims, height, width // 2 + 1, 2) * 0.5**0.5)
+        start_small(self.filter)
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions of a map.

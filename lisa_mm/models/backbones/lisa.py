@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from lisa_mm.models.layers import MLP, DropPath, LayerScale, build_norm, init_layer
+from lisa_mm.models.layers import MLP, DropPath, LayerScale, build_norm, init_layer, start_small
 from lisa_mm.ops._checks import check_count, to_pair
 from lisa_mm.registry import MODELS
 from lisa_mm.utils.checkpoint import is_resizable, load_weights
@@ -42,7 +42,7 @@ class LiSABlock(BaseModule):
         drop_path_rate: Probability of dropping a residual branch. Defaults
             to 0.
         layer_scale_init_value: What the learned factors of the residual
-            branches start with; 0 for none. Defaults to 0.1.
+            branches start with; 0 for none. Defaults to 0.
         norm_cfg: Config of the normalisation, see
             :func:`lisa_mm.models.layers.build_norm`. Defaults to
             ``DEFAULT_NORM``.
@@ -57,7 +57,7 @@ class LiSABlock(BaseModule):
         attention: dict,
         mlp_ratio: float,
         drop_path_rate: float = 0.0,
-        layer_scale_init_value: float = 0.1,
+        layer_scale_init_value: float = 0.0,
         norm_cfg: dict | None = None,
         with_cp: bool = False,
         init_cfg: dict | list | None = None,
@@ -80,6 +80,7 @@ class LiSABlock(BaseModule):
         # The attention sees to its own initialisation.
         self.pos_conv.apply(init_layer)
         self.mlp.apply(init_layer)
+        start_small(self.mlp[-1].weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
@@ -129,7 +130,7 @@ class LiSA(BaseModule):
         drop_path_rate: Probability of dropping a residual branch, at the last
             block; it grows linearly from 0 at the first. Defaults to 0.
         layer_scale_init_value: What the learned factors of the residual
-            branches start with; 0 for none. Defaults to 0.1.
+            branches start with; 0 for none. Defaults to 0.
         norm_cfg: Config of all normalisations: ``type`` is ``'GN'``,
             ``'LN2d'`` (over channels, at each position), ``'BN'`` or
             ``'SyncBN'``. Defaults to ``dict(type='GN', num_groups=1)``.
@@ -213,7 +214,7 @@ class LiSA(BaseModule):
         attention: dict | Sequence[dict] | None = None,
         pretrain_img_size: int | tuple[int, int] = 224,
         drop_path_rate: float = 0.0,
-        layer_scale_init_value: float = 0.1,
+        layer_scale_init_value: float = 0.0,
         norm_cfg: dict | None = None,
         norm_eval: bool = False,
         frozen_stages: int = -1,

@@ -261,14 +261,22 @@ def test_norm_cfg(norm_cfg, kind):
 
 
 def test_layer_scale():
-    assert (mini().stages[0][0].layer_scale1.weight == 0.1).all()
     model = mini(layer_scale_init_value=1e-4).eval()
-    plain = mini(layer_scale_init_value=0).eval()
+    plain = mini().eval()
     assert (model.stages[2][1].layer_scale2.weight == 1e-4).all()
     x = torch.randn(1, 24, 5, 7)
     block = model.stages[2][0]
     torch.testing.assert_close(block(x), x + block.pos_conv(x), rtol=0, atol=1e-2)
     assert not set(plain.state_dict()) - set(model.state_dict())
+
+
+@every_attention
+def test_blocks_start_close_to_the_identity(attention):
+    torch.manual_seed(0)
+    block = mini(attention=attention).eval().stages[2][1]
+    x = torch.randn(2, 24, 9, 8)
+    for branch in (block.attention, block.mlp):
+        assert 0 < branch(x).std() < 0.2
 
 
 def test_attention_per_stage():
