@@ -40,7 +40,7 @@ from lisa_mm.analysis.benchmark import (
     read_results,
     write_csv,
 )
-from lisa_mm.analysis.comparison import length_of, set_length, summarise
+from lisa_mm.analysis.comparison import COMPARED_WITHIN, length_of, set_length, summarise
 from lisa_mm.analysis.isolation import run_isolated
 from lisa_mm.models import LiSA, StructureAwareAttention
 from lisa_mm.ops import apply_patterns, structural_patterns
@@ -384,13 +384,20 @@ def plot(trained, costs, table, baseline, args):
             deviation = line.get(f'{metric}, deviation') or 0
             style = dict(styles[line['variant']], linestyle='', linewidth=1)
             axes.errorbar(line[metric], height, xerr=deviation, capsize=3, **style)
+            like = {key: line.get(key) for key in ('variant', *COMPARED_WITHIN)}
+            seeds = [
+                row[metric]
+                for row in trained
+                if metric in row and like == {key: row.get(key) for key in like}
+            ]
+            axes.plot(seeds, [height - 0.3] * len(seeds), '.', color='0.5', markersize=4)
         lengths = [line.get('epochs') or line.get('iterations') for line in lines]
         labels = [
             f'{line["variant"]}, {length}' if len(set(lengths)) > 1 else line['variant']
             for line, length in zip(lines, lengths)
         ]
         axes.set_yticks(range(len(lines)), labels, fontsize=8)
-        axes.set(title=f'{metric}: mean and deviation of the seeds', xlabel=metric)
+        axes.set(title=f'{metric}: mean and deviation, and the seeds (grey)', xlabel=metric)
         axes.grid(alpha=0.3, axis='x')
     for axes, (mode, what) in zip(panels[len(reached) :], kinds):
         for name in names:
