@@ -43,3 +43,9 @@ def test_bad_input(fails_with, image, tmp_path):
     assert fails_with(SCRIPT, DETECTOR, image, '--heads', 0) == '--heads must be at least 1, got 0'
     out = fails_with(SCRIPT, DETECTOR, image, '--checkpoint', 'no.pth')
     assert out.startswith('FileNotFoundError: there is no checkpoint file no.pth')
+    out = fails_with(
+        SCRIPT, DETECTOR, image, '--only', 'tables',
+        '--cfg-options', 'model.backbone.attention.type=SelfAttention',
+    )  # fmt: skip
+    assert 'no stage of the backbone has structure-aware attention' in out
+    assert not (tmp_path / 'pictures').exists()

@@ -114,11 +114,12 @@ def main():
             effective_receptive_field(backbone, [inputs])
         ),
     }
-    args.out.mkdir(parents=True, exist_ok=True)
     for name in chosen:
         path = args.out / f'{name}.png'
         with one_line_errors():
-            draw[name]().savefig(path, bbox_inches='tight')
+            figure = draw[name]()
+            args.out.mkdir(parents=True, exist_ok=True)
+            figure.savefig(path, bbox_inches='tight')
         print(f'{path}', flush=True)
 
 
