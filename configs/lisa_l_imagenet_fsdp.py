@@ -24,7 +24,7 @@ optim_wrapper = dict(
         _delete_=True,
         norm_decay_mult=0.0,
         bias_decay_mult=0.0,
-        custom_keys=dict(rpe_=dict(decay_mult=0.0), layer_scale=dict(decay_mult=0.0)),
+        custom_keys={name: dict(decay_mult=0.0) for name in ('rpe_', 'scale1', 'scale2')},
     ),
 )
 # of weights that are shared out, MMEngine keeps no moving average

@@ -9,7 +9,7 @@ from typing import Any
 from mmengine.config import Config
 
 # Runs that differ in one of these are not compared with each other.
-COMPARED_WITHIN = ('data', 'epochs', 'iterations', 'device')
+COMPARED_WITHIN = ('data', 'epochs', 'iterations', 'device', 'lisa_mm')
 
 
 def length_of(cfg: Config) -> tuple[str, int]:
@@ -56,6 +56,28 @@ def set_length(cfg: Config, length: int) -> None:
             scheduler.milestones = [moved(time) for time in scheduler.milestones]
 
 
+def group_runs(
+    trained: Sequence[dict[str, Any]], metrics: Sequence[str]
+) -> dict[tuple, dict[str, dict[int, dict]]]:
+    """Sort runs into those that are compared with each other.
+
+    Args:
+        trained: Rows of finished runs, as for :func:`summarise`.
+        metrics: Names of the metrics; runs that lack one are left out.
+
+    Returns:
+        dict[tuple, dict[str, dict[int, dict]]]: By the values of
+        ``COMPARED_WITHIN`` the runs of every variant by their seeds.
+    """
+    groups = {}
+    for row in trained:
+        if all(name in row for name in metrics):
+            what = tuple(row.get(key) for key in COMPARED_WITHIN)
+            runs = groups.setdefault(what, {}).setdefault(row['variant'], {})
+            runs[row['seed']] = row
+    return groups
+
+
 def summarise(
     trained: Sequence[dict[str, Any]],
     costs: Sequence[dict[str, Any]],
@@ -66,8 +88,8 @@ def summarise(
 
     Args:
         trained: Rows of finished runs: ``variant``, ``seed``, ``data``,
-            ``epochs``, ``iterations``, ``device``, ``parameters``, ``loss`` and
-            the metrics.
+            ``epochs``, ``iterations``, ``device``, ``lisa_mm``,
+            ``parameters``, ``loss`` and the metrics.
         costs: Rows of measurements in one setting: ``variant``, ``size``,
             ``mode`` and what :func:`~lisa_mm.analysis.benchmark.measure_models`
             gives.
@@ -76,17 +98,14 @@ def summarise(
 
     Returns:
         list[dict[str, Any]]: One row for each variant, data set, length of
-        training and device, all with the same columns.
+        training, device and version, all with the same columns.
     """
-    groups = {}  # what is compared with each other
-    for row in trained:
-        if all(name in row for name in metrics):
-            what = tuple((key, row.get(key)) for key in COMPARED_WITHIN)
-            runs = groups.setdefault(what, {}).setdefault(row['variant'], {})
-            runs[row['seed']] = row
     lines = [
-        dict(variant=variant, **_describe_runs(dict(what), runs, group, metrics, baseline))
-        for what, group in groups.items()
+        dict(
+            variant=variant,
+            **_describe_runs(dict(zip(COMPARED_WITHIN, what)), runs, group, metrics, baseline),
+        )
+        for what, group in group_runs(trained, metrics).items()
         for variant, runs in group.items()
     ]
     named = {line['variant'] for line in lines}

@@ -136,17 +136,3 @@ def init_layer(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=fan_in**-0.5)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-@torch.no_grad()
-def start_small(weight: nn.Parameter) -> None:
-    """Make the weights with which a residual branch ends a tenth as large.
-
-    The blocks then start close to the identity, which helps as layer scale
-    does, but costs nothing, nor does it slow training down at small learning
-    rates. Measured in docs/design.md.
-
-    Args:
-        weight: Initialised weights, any shape; changed in place.
-    """
-    weight.mul_(0.1)

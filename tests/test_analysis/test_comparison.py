@@ -43,6 +43,8 @@ def test_lengths_and_devices_are_kept_apart():
     found = {(line['variant'], line['epochs'], line['device']): line for line in table}
     assert len(found) == 4 and all(line['seeds'] == 1 for line in table)
     assert found['b', 3, 'B']['score, difference to a'] == 1
+    versions = [run('a', 0, 1.0, lisa_mm='0.1'), run('a', 0, 2.0, lisa_mm='0.2')]
+    assert [line['seeds'] for line in summarise(versions, [], ['score'], 'a')] == [1, 1]
 
 
 def test_differences_are_to_the_baseline_whatever_came_first():

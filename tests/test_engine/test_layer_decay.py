@@ -69,7 +69,7 @@ def test_tables_norms_and_biases_are_not_decayed():
         # the norms of stem and downsamples, and the factors of the branches
         and name not in {f'backbone.downsamples.{i}.1.weight' for i in range(4)}
         and name != 'backbone.downsamples.0.4.weight'
-        and 'layer_scale' not in name
+        and '.scale' not in name
     }
     assert all(groups[name]['weight_decay'] == 0.1 for name in decayed)
     groups = groups_of(Model(LiSA(MINI)), custom_keys=dict(rpe_=dict(lr_mult=0.5, decay_mult=1)))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lisa_mm.models.layers import DropPath, LayerNorm2d, LayerScale, build_norm, start_small
+from lisa_mm.models.layers import DropPath, LayerNorm2d, LayerScale, build_norm
 
 
 def test_group_norm_is_over_channels_and_positions():
@@ -58,9 +58,3 @@ def test_drop_path_drops_whole_samples_and_keeps_the_mean():
 def test_drop_path_checks_its_probability():
     with pytest.raises(ValueError, match=r'drop_prob must be in \[0, 1\), got 1'):
         DropPath(1)
-
-
-def test_start_small_is_a_tenth_in_place():
-    weight = torch.nn.Parameter(torch.full((2, 3), 5.0))
-    start_small(weight)
-    assert (weight == 0.5).all() and weight.requires_grad

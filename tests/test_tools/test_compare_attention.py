@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lisa_mm import __version__
+from lisa_mm.analysis.benchmark import describe_environment
 from lisa_mm.analysis.isolation import run_isolated
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +41,24 @@ def test_trains_what_is_missing(run_tool, class_folders, tmp_path):
     assert "is not evaluated by ['top1']; --metrics may name ['accuracy/top1']" in out
     rows = json.loads((tmp_path / 'results.json').read_text())
     assert len(rows) == 3 and 'accuracy/top1' in rows[2]
+
+
+def test_runs_of_another_version_or_config_are_others(class_folders, tmp_path):
+    tool = runpy.run_path(str(ROOT / SCRIPT))
+    args = argparse.Namespace(
+        config=str(CONFIGS / 'lisa_mini_custom.py'),
+        variants=str(CONFIGS / 'comparisons' / 'attention_operators.py'),
+        cfg_options={'optim_wrapper.optimizer.lr': 0.5}, data_root=str(class_folders),
+        match_parameters=False, unit='epochs', length=1, results=tmp_path / 'results.json',
+    )  # fmt: skip
+    variant = {'optim_wrapper.optimizer.weight_decay': 0.25}
+    optimizer = tool['load_variant'](args, variant).optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay) == (0.5, 0.25)
+    like = dict(tool['setting_of'](args), seed=0, data=class_folders.name, epochs=1)
+    like |= dict(lisa_mm=__version__, device=describe_environment(tool['device']())['device'])
+    others = [dict(like, lisa_mm='0.0'), dict(like, cfg_options={})]
+    args.results.write_text(json.dumps([like, *others]))
+    assert tool['runs_like_these'](args) == [like]
 
 
 def test_a_stopped_run_gives_what_it_would_have_given(run_tool, class_folders, tmp_path):
@@ -77,7 +97,7 @@ load_from = {str(tmp_path / 'start.pth')!r}
     torch.save(dict(state_dict={'head.fc.bias': torch.zeros(2)}), tmp_path / 'start.pth')
     args = argparse.Namespace(
         config=str(config), variants=str(CONFIGS / 'comparisons' / 'attention_operators.py'),
-        data_root=str(class_folders), match_parameters=False,
+        data_root=str(class_folders), match_parameters=False, cfg_options=None,
         unit='iterations', length=3, work_dir=tmp_path / 'work',
     )  # fmt: skip
     train = runpy.run_path(str(ROOT / SCRIPT))['train']

@@ -25,10 +25,11 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from mmengine.registry import init_default_scope
 from mmengine.runner import find_latest_checkpoint
 
+from lisa_mm import __version__
 from lisa_mm.analysis import matched_mlp_ratios
 from lisa_mm.analysis.benchmark import (
     add_results,
@@ -40,7 +41,13 @@ from lisa_mm.analysis.benchmark import (
     read_results,
     write_csv,
 )
-from lisa_mm.analysis.comparison import COMPARED_WITHIN, length_of, set_length, summarise
+from lisa_mm.analysis.comparison import (
+    COMPARED_WITHIN,
+    group_runs,
+    length_of,
+    set_length,
+    summarise,
+)
 from lisa_mm.analysis.isolation import run_isolated
 from lisa_mm.models import LiSA, StructureAwareAttention
 from lisa_mm.ops import apply_patterns, structural_patterns
@@ -117,6 +124,13 @@ def parse_args():
         help='config file with a dict `variants` of what each changes; '
         'configs/comparisons/attention_operators.py by default',
     )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='changes of the config, of all variants alike',
+    )
     parser.add_argument('--only', nargs='+', help='names of the variants; all by default')
     parser.add_argument(
         '--match-parameters',
@@ -164,7 +178,7 @@ def parse_args():
 def load_variant(args, change):
     """Read the config and make the changes of a variant."""
     Config.fromfile(args.variants)  # for its custom_imports, which a process started afresh lacks
-    cfg = load_config(args.config, data_root=args.data_root)
+    cfg = load_config(args.config, args.cfg_options, args.data_root)
     init_default_scope(cfg.default_scope)
     backbone = cfg.model.backbone.to_dict()
     cfg.merge_from_dict(change)
@@ -226,6 +240,7 @@ def train(args, name, change, seed):
         # the first ones take longer
         seconds_per_iteration=statistics.median(scalars.get_scalar('train/time').data[0]),
         memory=peak_process_memory(),
+        lisa_mm=__version__,
         **describe_environment(device()),
     )
     return metrics_of(scalars), rest, work_dir
@@ -285,9 +300,9 @@ def train_missing(args, variants):
 
 
 def runs_like_these(args):
-    """Return the finished runs of this length, on these data and this kind of machine."""
+    """Return the runs of this version and length, on these data and this kind of machine."""
     like = {args.unit: args.length, 'device': describe_environment(device())['device']}
-    like['data'] = data_of(args)
+    like |= dict(data=data_of(args), lisa_mm=__version__)
     return [row for row in own_rows(args) if 'seed' in row and like.items() <= row.items()]
 
 
@@ -298,7 +313,7 @@ def data_of(args):
 
 def work_dir_of(args, name, seed, cfg):
     """Return the folder of a run: another one for whatever would make it another run."""
-    what = f'{name} {cfg.pretty_text} {describe_environment(device())}'
+    what = f'{name} {cfg.pretty_text} {describe_environment(device())} {__version__}'
     digest = hashlib.sha256(what.encode()).hexdigest()[:8]
     variant = re.sub(r'\W+', '_', name)
     return args.work_dir / Path(args.config).stem / f'{variant}_seed{seed}_{digest}'
@@ -306,7 +321,8 @@ def work_dir_of(args, name, seed, cfg):
 
 def setting_of(args):
     """Return what all rows of this comparison have in common."""
-    return dict(config=Path(args.config).stem, matched=args.match_parameters)
+    options = {key: str(value) for key, value in (args.cfg_options or {}).items()}
+    return dict(config=Path(args.config).stem, cfg_options=options, matched=args.match_parameters)
 
 
 def own_rows(args):
@@ -378,26 +394,23 @@ def plot(trained, costs, table, baseline, args):
         name: dict(series_style(i), linewidth=2.5 if i == 0 else 1.2)
         for i, name in enumerate(names)
     }
+    groups = group_runs(trained, metrics)
+    varying = [key for key, values in zip(COMPARED_WITHIN, zip(*groups)) if len(set(values)) > 1]
     for axes, metric in zip(panels, reached):
         lines = [line for line in table if line.get(metric) is not None][::-1]
         for height, line in enumerate(lines):
             deviation = line.get(f'{metric}, deviation') or 0
             style = dict(styles[line['variant']], linestyle='', linewidth=1)
             axes.errorbar(line[metric], height, xerr=deviation, capsize=3, **style)
-            like = {key: line.get(key) for key in ('variant', *COMPARED_WITHIN)}
-            seeds = [
-                row[metric]
-                for row in trained
-                if metric in row and like == {key: row.get(key) for key in like}
-            ]
+            runs = groups[tuple(line.get(key) for key in COMPARED_WITHIN)][line['variant']]
+            seeds = [run[metric] for run in runs.values()]
             axes.plot(seeds, [height - 0.3] * len(seeds), '.', color='0.5', markersize=4)
-        lengths = [line.get('epochs') or line.get('iterations') for line in lines]
         labels = [
-            f'{line["variant"]}, {length}' if len(set(lengths)) > 1 else line['variant']
-            for line, length in zip(lines, lengths)
+            ', '.join([line['variant'], *(f'{key} {line.get(key)}' for key in varying)])
+            for line in lines
         ]
         axes.set_yticks(range(len(lines)), labels, fontsize=8)
-        axes.set(title=f'{metric}: mean and deviation, and the seeds (grey)', xlabel=metric)
+        axes.set(title='mean, deviation and seeds', xlabel=metric)
         axes.grid(alpha=0.3, axis='x')
     for axes, (mode, what) in zip(panels[len(reached) :], kinds):
         for name in names:
@@ -422,7 +435,8 @@ def plot(trained, costs, table, baseline, args):
         handles = panels[len(reached)].get_legend_handles_labels()
         figure.legend(*handles, loc='outside lower center', ncols=4, fontsize=8)
     devices = sorted({row['device'] for row in rows if 'device' in row})
-    figure.suptitle(f'{Path(args.config).stem}, {", ".join(devices)}')
+    options = [f'{key}={value}' for key, value in (args.cfg_options or {}).items()]
+    figure.suptitle(', '.join([Path(args.config).stem, *options, *devices]))
     figure.savefig(args.results.with_suffix('.png'), dpi=110)
 
 
@@ -443,7 +457,7 @@ def main():
     variants = {name: variants[name] for name in args.only or variants}
     with one_line_errors():  # here rather than in the processes of the runs
         read_results(args.results)
-        cfg = load_config(args.config, data_root=args.data_root)
+        cfg = load_config(args.config, args.cfg_options, args.data_root)
         if args.data_root is not None:
             check_data(cfg, ('train', 'val'))
     args.unit, args.length = length_of(cfg)

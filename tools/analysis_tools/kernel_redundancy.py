@@ -103,7 +103,8 @@ def plot(rows, path):
     )
     for axes, (key, title) in zip(panels, list(MEASURES.items())[1:]):
         if chance and key.endswith('correlation'):
-            axes.plot(*zip(*chance), color='gray', linestyle=':', label='white noise')
+            # dashes: models may have seen images of different sizes
+            axes.plot(*zip(*chance), '_', color='gray', markersize=12, label='white noise')
         for i, name in enumerate(names):
             points = sorted(
                 (layers.index(row['layer']), row[key])

@@ -3,7 +3,8 @@
 ``__init__(embed_dims, num_heads, ..., init_cfg=None)`` and ``forward(x)``, from
 (B, C, H, W) to (B, C, H, W) for any grid (H, W). Those that have kernels also
 ``kernels(x, positions)``: the weights with which the given queries see the
-values of every position, (B, G, K, H, W).
+values of every position, (B, G, K, H, W). ``output_weight`` are the weights that
+the output ends with; a block makes them start small where there are any.
 """
 
 from .depthwise_conv import DepthwiseConv

@@ -6,15 +6,14 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from lisa_mm.models.layers import init_layer, start_small
 from lisa_mm.ops._checks import check_heads
 
 
 class QKVAttention(BaseModule):
     """Attention with queries, keys and values of several heads: a base class.
 
-    A subclass implements :meth:`attend` and ``_kernels``, and calls
-    :meth:`init_layers` when it has all of its layers.
+    A subclass implements :meth:`attend` and ``_kernels``, and initialises its
+    layers at the end of its constructor.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -41,10 +40,10 @@ class QKVAttention(BaseModule):
         self.qkv = nn.Conv2d(embed_dims, 3 * embed_dims, 1, bias=qkv_bias)
         self.proj = nn.Conv2d(embed_dims, embed_dims, 1)
 
-    def init_layers(self) -> None:
-        """Initialise all layers, the last one small."""
-        self.apply(init_layer)
-        start_small(self.proj.weight)
+    @property
+    def output_weight(self) -> nn.Parameter:
+        """The weights that the output ends with."""
+        return self.proj.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions of a map.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from lisa_mm.models.layers import init_layer, start_small
+from lisa_mm.models.layers import init_layer
 from lisa_mm.ops._checks import check_heads, check_odd
 from lisa_mm.ops._dense import matrix_rows
 from lisa_mm.registry import MODELS
@@ -16,6 +16,9 @@ from ._base import check_positions
 @MODELS.register_module()
 class DepthwiseConv(BaseModule):
     """Convolve every channel with a small kernel of its own: the plain baseline.
+
+    In ConvNeXt convolution and MLP share one residual; what stands in a block
+    here has one of its own.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -51,7 +54,11 @@ class DepthwiseConv(BaseModule):
             embed_dims, embed_dims, kernel_size, padding=kernel_size // 2, groups=embed_dims
         )
         self.apply(init_layer)
-        start_small(self.conv.weight)
+
+    @property
+    def output_weight(self) -> nn.Parameter:
+        """The weights that the output ends with."""
+        return self.conv.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions of a map.

@@ -6,7 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from lisa_mm.models.layers import init_layer, start_small
+from lisa_mm.models.layers import init_layer
 from lisa_mm.ops._checks import check_count, check_heads
 from lisa_mm.registry import MODELS
 
@@ -62,7 +62,11 @@ class ExternalAttention(BaseModule):
         self.memory_key = nn.Parameter(torch.randn(memory_size, channels) * channels**-0.5)
         self.memory_value = nn.Parameter(torch.randn(memory_size, channels))
         self.apply(init_layer)
-        start_small(self.proj.weight)
+
+    @property
+    def output_weight(self) -> nn.Parameter:
+        """The weights that the output ends with."""
+        return self.proj.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Look up the positions of a map in the memories.

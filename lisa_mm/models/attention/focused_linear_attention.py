@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from lisa_mm.models.layers import init_layer
 from lisa_mm.ops._checks import check_odd
 from lisa_mm.registry import MODELS
 
@@ -69,7 +70,7 @@ class FocusedLinearAttention(QKVAttention):
         self.conv = nn.Conv2d(
             channels, channels, kernel_size, padding=kernel_size // 2, groups=channels
         )
-        self.init_layers()
+        self.apply(init_layer)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Mix values, (B, G, c, H, W) like queries and keys."""

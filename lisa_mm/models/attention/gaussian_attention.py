@@ -8,7 +8,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from lisa_mm.models.layers import init_layer, start_small
+from lisa_mm.models.layers import init_layer
 from lisa_mm.ops._checks import check_heads
 from lisa_mm.registry import MODELS
 
@@ -59,7 +59,7 @@ class GaussianAttention(BaseModule):
         if (
             not isinstance(init_radius, (tuple, list))
             or len(init_radius) != 2
-            or not all(isinstance(radius, (int, float)) and radius > 0 for radius in init_radius)
+            or not all(isinstance(r, (int, float)) and 0 < r < math.inf for r in init_radius)
         ):
             raise ValueError(f'init_radius must be two positive numbers, got {init_radius!r}')
         self.num_heads = num_heads
@@ -69,7 +69,11 @@ class GaussianAttention(BaseModule):
         first, last = map(math.log, init_radius)
         self.rpe_log_radius = nn.Parameter(torch.linspace(first, last, num_heads))
         self.apply(init_layer)
-        start_small(self.proj.weight)
+
+    @property
+    def output_weight(self) -> nn.Parameter:
+        """The weights that the output ends with."""
+        return self.proj.weight
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions of a map.

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from lisa_mm.models.layers import start_small
 from lisa_mm.ops._checks import check_heads, to_pair
 from lisa_mm.registry import MODELS
 
@@ -20,9 +19,13 @@ class GlobalFilter(BaseModule):
 
     The same as a circular convolution of every channel with a kernel of the
     extent of the grid. It does not depend on the content, and takes
-    O(C N log N) for N positions. On a grid with other frequencies than its own
-    the filter is interpolated between them, which takes up to a third off the
-    magnitude that a random one gives. Computed in at least float32.
+    O(C N log N) for N positions. On another grid than its own the filter is
+    interpolated as HorNet's code does it, corner to corner of the array, which
+    moves frequencies a little and takes up to a third off the magnitude that a
+    random one gives. Computed in at least float32.
+
+    In GFNet filter and MLP share one residual; what stands in a block here has
+    one of its own.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -56,9 +59,13 @@ class GlobalFilter(BaseModule):
         check_heads(embed_dims, num_heads)
         height, width = to_pair('reference_grid', reference_grid, minimum=1)
         # Real and imaginary parts last: optimisers and NCCL do not like complex parameters. Of
-        # unit power in the mean, which would make the output as large as the input.
+        # unit power in the mean, so that the output is as large as the input.
         self.filter = nn.Parameter(torch.randn(embed_dims, height, width // 2 + 1, 2) * 0.5**0.5)
-        start_small(self.filter)
+
+    @property
+    def output_weight(self) -> nn.Parameter:
+        """The weights that the output ends with."""
+        return self.filter
 
     def forward(self, x: Tensor) -> Tensor:
         """Mix the positions of a map.

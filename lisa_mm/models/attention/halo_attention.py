@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lisa_mm.models.layers import init_layer
 from lisa_mm.ops._checks import check_count
 from lisa_mm.registry import MODELS
 
@@ -58,7 +59,7 @@ class HaloAttention(QKVAttention):
         check_count('halo_size', halo_size, minimum=0)
         self.block_size = block_size
         self.halo_size = halo_size
-        self.init_layers()
+        self.apply(init_layer)
         channels = embed_dims // num_heads
         # offsets from -(block_size + halo_size - 1) on, of the same variance as a unit key
         shape = 2 * (block_size + halo_size) - 1, channels

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lisa_mm.models.layers import init_layer
 from lisa_mm.registry import MODELS
 
 from ._base import QKVAttention, similarities
@@ -49,7 +50,7 @@ class LinearAttention(QKVAttention):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(embed_dims, num_heads, qkv_bias, init_cfg)
-        self.init_layers()
+        self.apply(init_layer)
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Mix values, (B, G, c, H, W) like queries and keys."""

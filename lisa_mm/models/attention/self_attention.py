@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lisa_mm.models.layers import init_layer
 from lisa_mm.ops._checks import to_pair
 from lisa_mm.ops._dense import full_matrix, matrix_rows
 from lisa_mm.registry import MODELS
@@ -57,7 +58,7 @@ class SelfAttention(QKVAttention):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(embed_dims, num_heads, qkv_bias, init_cfg)
-        self.init_layers()
+        self.apply(init_layer)
         self.rpe_bias = None
         if position_bias:
             ry, rx = to_pair('rpe_radius', rpe_radius, minimum=0)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from lisa_mm.models.layers import init_layer
 from lisa_mm.ops import (
     extend_table,
     interpolate_table,
@@ -121,7 +122,7 @@ class StructureAwareAttention(QKVAttention):
         shape = num_heads, num_patterns, 2 * radius[0] + 1, 2 * radius[1] + 1
         self.rpe_encoder = nn.Parameter(_white_noise(shape))
         self.rpe_decoder = nn.Parameter(_white_noise(shape))
-        self.init_layers()
+        self.apply(init_layer)
         self._prepared = PreparedTables()
         self._reference = None
         if resolution == 'interpolate':

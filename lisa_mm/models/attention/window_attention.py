@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lisa_mm.models.layers import init_layer
 from lisa_mm.ops._checks import check_count
 from lisa_mm.registry import MODELS
 
@@ -57,7 +58,7 @@ class WindowAttention(QKVAttention):
         check_count('window_size', window_size)
         self.window_size = window_size
         self.shift = shift
-        self.init_layers()
+        self.apply(init_layer)
         extent = 2 * window_size - 1
         self.rpe_bias = nn.Parameter(torch.zeros(num_heads, extent, extent))
 

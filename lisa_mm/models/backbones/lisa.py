@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from lisa_mm.models.layers import MLP, DropPath, LayerScale, build_norm, init_layer, start_small
+from lisa_mm.models.layers import MLP, DropPath, LayerScale, build_norm, init_layer
 from lisa_mm.ops._checks import check_count, to_pair
 from lisa_mm.registry import MODELS
 from lisa_mm.utils.checkpoint import is_resizable, load_weights
@@ -26,6 +27,8 @@ PRETRAINED = ('Pretrained', 'mmengine.Pretrained', PretrainedInit)
 # each position on its own it would wipe out how strong the signal is here, compared with there,
 # and over a batch it would need large ones; but what a sample is padded with counts in it.
 DEFAULT_NORM = dict(type='GN', num_groups=1)
+# How large the last weights of attention and MLP start, relative to keeping the variance.
+BRANCH_START = 0.1
 
 
 class LiSABlock(BaseModule):
@@ -34,6 +37,9 @@ class LiSABlock(BaseModule):
     A depthwise 3x3 convolution stands before the attention, so that every
     attention that takes the slot has a local path and a sense of position
     (conditional position encoding, `CPVT <https://arxiv.org/abs/2102.10882>`_).
+    Attention, if it names its ``output_weight``, and MLP start with a tenth of
+    the output that keeps the variance; with layer scale, which has the same
+    purpose, at full size.
 
     Args:
         embed_dims: Channels C.
@@ -63,6 +69,10 @@ class LiSABlock(BaseModule):
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        if embed_dims * mlp_ratio < 1:
+            raise ValueError(
+                f'mlp_ratio must give at least one hidden channel, got {mlp_ratio} of {embed_dims}'
+            )
         norm_cfg = norm_cfg or DEFAULT_NORM
         self.with_cp = with_cp
         self.pos_conv = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
@@ -70,7 +80,7 @@ class LiSABlock(BaseModule):
         self.attention = MODELS.build(attention)
         self.norm2 = build_norm(norm_cfg, embed_dims)
         self.mlp = MLP(embed_dims, int(embed_dims * mlp_ratio))
-        self.layer_scale1, self.layer_scale2 = (
+        self.scale1, self.scale2 = (
             LayerScale(embed_dims, layer_scale_init_value)
             if layer_scale_init_value
             else nn.Identity()
@@ -80,7 +90,10 @@ class LiSABlock(BaseModule):
         # The attention sees to its own initialisation.
         self.pos_conv.apply(init_layer)
         self.mlp.apply(init_layer)
-        start_small(self.mlp[-1].weight)
+        if not layer_scale_init_value:
+            for branch_end in (getattr(self.attention, 'output_weight', None), self.mlp[-1].weight):
+                if branch_end is not None:
+                    branch_end.data *= BRANCH_START
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, H, W)."""
@@ -90,8 +103,8 @@ class LiSABlock(BaseModule):
 
     def _mix(self, x: Tensor) -> Tensor:
         x = x + self.pos_conv(x)
-        x = x + self.drop_path(self.layer_scale1(self.attention(self.norm1(x))))
-        return x + self.drop_path(self.layer_scale2(self.mlp(self.norm2(x))))
+        x = x + self.drop_path(self.scale1(self.attention(self.norm1(x))))
+        return x + self.drop_path(self.scale2(self.mlp(self.norm2(x))))
 
 
 @MODELS.register_module()
@@ -414,7 +427,7 @@ class LiSA(BaseModule):
                     to_pair(name, value, minimum=0)
                 elif key != 'mlp_ratios':
                     check_count(name, value)
-                elif not isinstance(value, (int, float)) or value <= 0:
+                elif not isinstance(value, (int, float)) or not 0 < value < math.inf:
                     raise ValueError(f'{name} must be a positive number, got {value!r}')
         return arch
 

@@ -44,7 +44,7 @@ def test_radii_start_in_geometric_progression():
     torch.testing.assert_close(radii, torch.tensor([1.0, 2.0, 4.0, 8.0]))
 
 
-@pytest.mark.parametrize('init_radius', [(0, 1), (1,), 2.0, ('a', 'b')])
+@pytest.mark.parametrize('init_radius', [(0, 1), (1,), 2.0, ('a', 'b'), (1, float('inf'))])
 def test_bad_arguments(init_radius):
     with pytest.raises(ValueError, match='init_radius must be two positive numbers, got '):
         GaussianAttention(8, 2, init_radius=init_radius)

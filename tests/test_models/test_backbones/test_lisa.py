@@ -263,7 +263,7 @@ def test_norm_cfg(norm_cfg, kind):
 def test_layer_scale():
     model = mini(layer_scale_init_value=1e-4).eval()
     plain = mini().eval()
-    assert (model.stages[2][1].layer_scale2.weight == 1e-4).all()
+    assert (model.stages[2][1].scale2.weight == 1e-4).all()
     x = torch.randn(1, 24, 5, 7)
     block = model.stages[2][0]
     torch.testing.assert_close(block(x), x + block.pos_conv(x), rtol=0, atol=1e-2)
@@ -271,12 +271,15 @@ def test_layer_scale():
 
 
 @every_attention
-def test_blocks_start_close_to_the_identity(attention):
-    torch.manual_seed(0)
-    block = mini(attention=attention).eval().stages[2][1]
-    x = torch.randn(2, 24, 9, 8)
-    for branch in (block.attention, block.mlp):
-        assert 0 < branch(x).std() < 0.2
+def test_attention_and_mlp_start_small_unless_scaled(attention):
+    def branches(**kwargs):
+        torch.manual_seed(0)
+        block = mini(attention=attention, **kwargs).eval().stages[2][1]
+        x = torch.randn(2, 24, 9, 8)
+        return block.attention(x), block.mlp(x)
+
+    for small, full in zip(branches(), branches(layer_scale_init_value=0.5)):
+        torch.testing.assert_close(small, full * 0.1)
 
 
 def test_attention_per_stage():
@@ -408,6 +411,11 @@ def test_weights_of_a_later_version(log):
             dict(arch={**MINI, 'mlp_ratios': (0, 4, 4, 4)}),
             ValueError,
             r"arch\['mlp_ratios'\]\[0\] must be a positive number, got 0",
+        ),
+        (
+            dict(arch={**MINI, 'mlp_ratios': (4, 4, 0.01, 4)}),
+            ValueError,
+            'mlp_ratio must give at least one hidden channel, got 0.01 of 24',
         ),
         (dict(in_channels=0), ValueError, 'in_channels must be an integer of at least 1, got 0'),
         (dict(pretrain_img_size='224'), ValueError, "pretrain_img_size must be .* got '224'"),
