@@ -37,9 +37,10 @@ class LiSABlock(BaseModule):
     A depthwise 3x3 convolution stands before the attention, so that every
     attention that takes the slot has a local path and a sense of position
     (conditional position encoding, `CPVT <https://arxiv.org/abs/2102.10882>`_).
-    Attention, if it names its ``output_weight``, and MLP start with a tenth of
-    the output that keeps the variance; with layer scale, which has the same
-    purpose, at full size.
+    MLP, and attention if it names its ``output_weight``, start with an output a
+    tenth as large as their layers give, so that training starts from little
+    more than the convolutions (measured in ``docs/design.md``). With layer
+    scale, which has the same purpose, they start at full size.
 
     Args:
         embed_dims: Channels C.
@@ -143,7 +144,8 @@ class LiSA(BaseModule):
         drop_path_rate: Probability of dropping a residual branch, at the last
             block; it grows linearly from 0 at the first. Defaults to 0.
         layer_scale_init_value: What the learned factors of the residual
-            branches start with; 0 for none. Defaults to 0.
+            branches start with; 0 for none, with which the branches start
+            small instead, see :class:`LiSABlock`. Defaults to 0.
         norm_cfg: Config of all normalisations: ``type`` is ``'GN'``,
             ``'LN2d'`` (over channels, at each position), ``'BN'`` or
             ``'SyncBN'``. Defaults to ``dict(type='GN', num_groups=1)``.
