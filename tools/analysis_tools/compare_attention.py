@@ -404,7 +404,8 @@ def plot(trained, costs, table, baseline, args):
             axes.errorbar(line[metric], height, xerr=deviation, capsize=3, **style)
             runs = groups[tuple(line.get(key) for key in COMPARED_WITHIN)][line['variant']]
             seeds = [run[metric] for run in runs.values()]
-            axes.plot(seeds, [height - 0.3] * len(seeds), '.', color='0.5', markersize=4)
+            below = height - 0.025 * len(lines)  # as far in every picture
+            axes.plot(seeds, [below] * len(seeds), '.', color='0.5', markersize=4)
         labels = [
             ', '.join([line['variant'], *(f'{key} {line.get(key)}' for key in varying)])
             for line in lines
