@@ -14,7 +14,13 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from lisa_mm.models import LiSA
-from lisa_mm.utils.checkpoint import CheckpointError, check_weights, load_checkpoint, state_dict_of
+from lisa_mm.utils.checkpoint import (
+    CheckpointError,
+    check_weights,
+    find_misfits,
+    load_checkpoint,
+    state_dict_of,
+)
 
 # so that no stage has a part of a position
 DIVISOR = 32
@@ -23,6 +29,8 @@ IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
 def load_model(cfg: Config, checkpoint: str | os.PathLike | None = None) -> nn.Module:
     """Build the model of a config, with the weights of a checkpoint, for evaluation.
+
+    Weights of heads that are of another shape are left out.
 
     Args:
         cfg: Config of any codebase.
@@ -33,20 +41,24 @@ def load_model(cfg: Config, checkpoint: str | os.PathLike | None = None) -> nn.M
 
     Raises:
         FileNotFoundError: If there is no such file.
-        CheckpointError: If the checkpoint is not for this model.
+        CheckpointError: If the checkpoint is not for this model, or not for its
+            backbone.
     """
     init_default_scope(cfg.get('default_scope', 'mmengine'))
     model = MODELS.build(cfg.model)
     if checkpoint is not None:
         loaded = load_checkpoint(os.fspath(checkpoint))
         check_weights(model, loaded)
-        missing = model.load_state_dict(state_dict_of(loaded), strict=False).missing_keys
+        weights = state_dict_of(loaded)
+        for name in find_misfits(model, weights):  # a head, for the classes of other data
+            del weights[name]
+        missing = model.load_state_dict(weights, strict=False).missing_keys
         backbones = (name for name, module in model.named_modules() if isinstance(module, LiSA))
         lacking = [key for name in backbones for key in missing if key.startswith(f'{name}.')]
         if lacking:  # they would be random, and taken for trained
             raise CheckpointError(
-                f'{os.fspath(checkpoint)} lacks {len(lacking)} tensors of the backbone, the first '
-                f'of them {lacking[0]}: is it of another config?'
+                f'{os.fspath(checkpoint)} lacks {len(lacking)} tensors of the backbone, or has '
+                f'them in another shape, the first of them {lacking[0]}: is it of another config?'
             )
     return model.eval()
 

@@ -51,7 +51,7 @@ def effective_receptive_field(backbone: LiSA, images: Iterable[Tensor]) -> list[
     return [field / number for field in fields]
 
 
-def half_width(field: Tensor) -> int:
+def half_mass_side(field: Tensor) -> int:
     """Return the side of the smallest square about its centre of mass that has half of a field.
 
     The position in the middle of a map of even size stands for pixels beside

@@ -45,12 +45,13 @@ class Redundancy:
             noise on the grid: the fewer positions, the more.
         head_correlation: Mean absolute correlation of all pairs of heads, for
             the same query. Constant kernels, which have none, are left out.
-        head_cosine: Mean cosine of these.
+        head_cosine: Mean cosine of all pairs of heads, constant kernels included.
         layer_correlation: Mean absolute correlation of all heads with all of
             those of each other layer on the same grid, for the same query.
-        layer_cosine: Mean cosine of these.
-        entropy: Of the absolute weights as a share of their sum, over that of
-            equal weights: 0 for a single position, 1 for all alike.
+        layer_cosine: Mean cosine of the same, constant kernels included.
+        entropy: Normalised entropy: of the absolute weights as a share of
+            their sum, over that of equal weights: 0 for a single position, 1
+            for all alike.
 
     What there is nothing to compare with is None.
     """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,8 +24,13 @@ class LayerNorm2d(nn.LayerNorm):
         return x.permute(0, 3, 1, 2)
 
 
+def group_norm(channels: int, num_groups: int, **kwargs: Any) -> nn.GroupNorm:
+    """Build group normalisation, with the channels first as the others have them."""
+    return nn.GroupNorm(num_groups, channels, **kwargs)
+
+
 NORMS = {
-    'GN': lambda channels, num_groups, **kwargs: nn.GroupNorm(num_groups, channels, **kwargs),
+    'GN': group_norm,
     'LN2d': LayerNorm2d,
     'BN': nn.BatchNorm2d,
     'SyncBN': nn.SyncBatchNorm,
@@ -39,7 +46,7 @@ def build_norm(cfg: dict, channels: int) -> nn.Module:
         channels: Channels of the map.
 
     Raises:
-        ValueError: If the type is not among them, or takes no such arguments.
+        ValueError: If the type is not among them, or takes other arguments.
 
     Example:
         >>> from lisa_mm.models.layers import build_norm
@@ -55,7 +62,7 @@ def build_norm(cfg: dict, channels: int) -> nn.Module:
     try:
         norm = NORMS[kind](channels, **kwargs)
     except TypeError as error:
-        raise ValueError(f'norm_cfg has arguments that {kind} does not take: {error}') from error
+        raise ValueError(f'norm_cfg has not the arguments that {kind} takes: {error}') from error
     return norm.requires_grad_(requires_grad)
 
 

@@ -137,7 +137,7 @@ class Match:
 
     Args:
         loaded: In both, of the same shape or resized.
-        resized: Of these, tables of position embeddings of another extent.
+        resized: Of these, tables of another extent, see :func:`is_resizable`.
         missing: In the module only: they stay as they are.
         unexpected: In the weights only: they are left out.
         misfits: In both, of shapes that do not fit.
@@ -161,26 +161,42 @@ def is_resizable(name: str, old: Tensor, new: Tensor) -> bool:
     """Whether a tensor is a table that the attention carries over to another extent.
 
     Args:
-        name: Its name; tables of position embeddings are called ``rpe_...``.
-        old: The tensor, (G, P, 2*ry+1, 2*rx+1).
+        name: Its name: ``rpe_...`` for the position embeddings of
+            structure-aware attention, ``filter`` for a global filter.
+        old: The tensor, (G, P, 2*ry+1, 2*rx+1) or (C, H, W // 2 + 1, 2).
         new: What it would be loaded into.
     """
-    is_table = name.rpartition('.')[2].startswith('rpe_') and old.dim() == new.dim() == 4
-    return is_table and old.shape[:2] == new.shape[:2] and old.shape != new.shape
+    if not old.dim() == new.dim() == 4 or old.shape == new.shape:
+        return False
+    last = name.rpartition('.')[2]
+    if last == 'filter':
+        return old.shape[::3] == new.shape[::3]
+    return last.startswith('rpe_') and old.shape[:2] == new.shape[:2]
+
+
+def find_misfits(module: nn.Module, weights: dict[str, Tensor]) -> list[str]:
+    """List the weights that a module has in another shape, and does not resize."""
+    own = module.state_dict()
+    return [
+        name
+        for name, value in weights.items()
+        if name in own
+        and own[name].shape != value.shape
+        and not is_resizable(name, value, own[name])
+    ]
 
 
 def match_weights(module: nn.Module, weights: dict[str, Tensor]) -> Match:
     """Compare the names and shapes of weights with those of a module."""
     own = module.state_dict()
     common = own.keys() & weights.keys()
-    same = sum(own[name].shape == weights[name].shape for name in common)
-    resized = sum(is_resizable(name, weights[name], own[name]) for name in common)
+    misfits = len(find_misfits(module, weights))
     return Match(
-        loaded=same + resized,
-        resized=resized,
+        loaded=len(common) - misfits,
+        resized=sum(is_resizable(name, weights[name], own[name]) for name in common),
         missing=len(own.keys() - common),
         unexpected=len(weights.keys() - common),
-        misfits=len(common) - same - resized,
+        misfits=misfits,
     )
 
 
@@ -251,7 +267,8 @@ def load_weights(module: nn.Module, filename: str, prefix: str = '') -> Match:
         module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise CheckpointError(
-            f'{filename} does not fit {type(module).__name__}: was it made with another arch? '
+            f'{filename} does not fit {type(module).__name__}: was it made with another arch, '
+            'or other options of the attention? '
             f'{len(str(error).splitlines()) - 1} errors, the first: '
             f'{str(error).splitlines()[1].strip()}'
         ) from error

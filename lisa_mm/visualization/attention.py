@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lisa_mm.analysis.inspection import attentions_of, kernels_of, record, with_kernels
-from lisa_mm.analysis.receptive_field import half_width
+from lisa_mm.analysis.receptive_field import half_mass_side
 from lisa_mm.models import LiSA, StructureAwareAttention
 
 from .panels import Panel, draw_panels
@@ -145,7 +145,7 @@ def draw_receptive_fields(fields: Sequence[Tensor]) -> Figure:
         are seen.
     """
     panels = [
-        Panel(f'stage {i}: half of it\nin {half_width(field)} x {half_width(field)} px',
+        Panel(f'stage {i}: half of it\nin {half_mass_side(field)} x {half_mass_side(field)} px',
               np.sqrt(_array(field)))
         for i, field in enumerate(fields)
     ]  # fmt: skip

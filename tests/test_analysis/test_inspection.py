@@ -101,6 +101,25 @@ def test_weights_of_another_attention(tmp_path):
         load_model(cfg, tmp_path / 'weights.pth')
 
 
+def test_weights_for_other_classes(tmp_path):
+    cfg = config('mmpretrain')
+    trained = load_model(cfg)
+    torch.save(dict(state_dict=trained.state_dict(), meta={}), tmp_path / 'weights.pth')
+    cfg.model.head.num_classes = 5
+    model = load_model(cfg, tmp_path / 'weights.pth')
+    for own, other in zip(model.backbone.parameters(), trained.backbone.parameters()):
+        assert torch.equal(own, other)
+
+
+def test_weights_for_another_arch(tmp_path):
+    cfg = config('mmpretrain')
+    torch.save(dict(state_dict=load_model(cfg).state_dict(), meta={}), tmp_path / 'weights.pth')
+    cfg.model.backbone.arch = dict(ARCH, mlp_ratios=(2, 2, 3, 2))
+    message = r'lacks 6 tensors of the backbone, or has them in another shape, .*stages.2.0.mlp'
+    with pytest.raises(ValueError, match=message):
+        load_model(cfg, tmp_path / 'weights.pth')
+
+
 def test_kernels_of_a_shape_of_their_own():
     class Flat(torch.nn.Module):
         def kernels(self, x, positions):

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lisa_mm.analysis import effective_receptive_field
-from lisa_mm.analysis.receptive_field import half_width
+from lisa_mm.analysis.receptive_field import half_mass_side
 from lisa_mm.models import LiSA
 
 ARCH = dict(
@@ -58,24 +58,24 @@ def test_grows_with_the_stages_and_is_a_mean():
     assert all(parameter.grad is None for parameter in backbone.parameters())
 
 
-def test_half_width():
+def test_half_mass_side():
     field = torch.zeros(9, 13)
     field[4, 6] = 1
-    assert half_width(field) == 1
+    assert half_mass_side(field) == 1
     field[3:6, 5:8] = 1
-    assert half_width(field) == 3
+    assert half_mass_side(field) == 3
     with pytest.raises(ValueError, match='values that are not finite'):
-        half_width(torch.full((3, 3), torch.nan))
+        half_mass_side(torch.full((3, 3), torch.nan))
     with pytest.raises(ValueError, match='is empty: all its values are zero'):
-        half_width(torch.zeros(3, 3))
-    assert half_width(torch.ones(9, 13)) == 9  # 81 of 117, and 49 for 7
+        half_mass_side(torch.zeros(3, 3))
+    assert half_mass_side(torch.ones(9, 13)) == 9  # 81 of 117, and 49 for 7
 
 
 @pytest.mark.parametrize('start', [0, 100, 128])
-def test_half_width_is_about_the_field(start):
+def test_half_mass_side_is_about_the_field(start):
     field = torch.zeros(256, 256)
     field[128:160, start : start + 32] = 1
-    assert half_width(field) == 23  # 529 of 1024
+    assert half_mass_side(field) == 23  # 529 of 1024
 
 
 def test_bad_input():

@@ -33,8 +33,12 @@ def test_build_norm():
         assert norm.weight.requires_grad == requires_grad
     with pytest.raises(ValueError, match="'type' out of 'GN', 'LN2d', 'BN', 'SyncBN', got {}"):
         build_norm({}, 4)
-    with pytest.raises(ValueError, match='arguments that BN does not take: .*num_groups'):
+    with pytest.raises(ValueError, match='not the arguments that BN takes: .*num_groups'):
         build_norm(dict(type='BN', num_groups=2), 4)
+    with pytest.raises(
+        ValueError, match="not the arguments that GN takes: .*missing .*'num_groups'"
+    ):
+        build_norm(dict(type='GN'), 4)
 
 
 def test_layer_scale_is_a_factor_per_channel():

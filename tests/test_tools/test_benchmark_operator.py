@@ -10,8 +10,10 @@ def test_measures_once_and_draws(run_tool, tmp_path, count_series):
     out = run_tool(script, *args, '--grids', '5x6')
     assert '2/2 batch 1, 5x6, forward + backward' in out
     # too many positions for what is quadratic in them
-    out = run_tool(script, *args, '--grids', '5x6', '60x57', '--max-pairs', 1e6)
-    assert '5x6, forward' not in out and '3/4 batch 1, 60x57, forward' in out
+    out = run_tool(script, *args, '--grids', '5x6', '60x57', '3x4', '--max-pairs', 1e6)
+    assert '5x6, forward' not in out and '3/6 batch 1, 60x57, forward' in out
+    # what is extrapolated starts from the largest, and not from the last that was measured
+    assert '| 3x4 | 5x6 | 60x57 |' in out
     rows = json.loads((tmp_path / 'results.json').read_text())
     assert all(row['seconds'] > 0 and row['peak_bytes'] > 0 for row in rows)
     names = {row['name'] for row in rows}

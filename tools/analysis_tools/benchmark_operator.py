@@ -248,7 +248,7 @@ def print_tables(rows):
     for direction in ('forward', 'forward + backward'):
         for batch in sorted({row['batch'] for row in rows}):
             chosen = [r for r in rows if r['direction'] == direction and r['batch'] == batch]
-            grids = list(dict.fromkeys(tuple(row['grid']) for row in chosen))
+            grids = sorted({tuple(row['grid']) for row in chosen}, key=math.prod)
             seconds = {(r['name'], tuple(r['grid'])): r['seconds'] for r in chosen}
             measured = [grid for grid in grids if ('softmax', grid) in seconds]
             print(f'\n{direction}, batch {batch}: ms (times as fast as softmax attention)\n')
@@ -290,11 +290,11 @@ def plot(rows, path):
     names = list(dict.fromkeys(row['name'] for row in rows))
     for axes, (direction, key, title) in zip(figure.subplots(1, 3), panels):
         for i, name in enumerate(names):
-            points = [
+            points = sorted(
                 (math.prod(row['grid']), row[key])
                 for row in rows
                 if row['name'] == name and row['direction'] == direction
-            ]
+            )
             if points:
                 axes.loglog(*zip(*points), ms=4, lw=1.3, label=name, **series_style(i))
         axes.set(title=title, xlabel='positions N')

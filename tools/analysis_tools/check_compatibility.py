@@ -99,7 +99,9 @@ def make_tables(rows):
         '```',
     ]
     for codebase, title in TITLES.items():
-        part = [row for row in rows if row['codebase'] == codebase]
+        # the last result of a family: the file may have those of other versions, too
+        last = {row['family']: row for row in rows if row['codebase'] == codebase}
+        part = list(last.values())
         if not part:
             continue
         count = {kind: sum(row['result'] == kind for row in part) for kind in ('works', 'refused')}

@@ -37,7 +37,7 @@ MEASURES = {
     'layer_correlation': 'absolute correlation with layers of the stage',
     'head_cosine': 'cosine of heads',
     'layer_cosine': 'cosine with layers of the stage',
-    'entropy': 'relative entropy',
+    'entropy': 'normalised entropy',
 }
 
 

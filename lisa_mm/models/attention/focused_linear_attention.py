@@ -11,7 +11,7 @@ from lisa_mm.models.layers import init_layer
 from lisa_mm.ops._checks import check_odd
 from lisa_mm.registry import MODELS
 
-from ._base import QKVAttention, similarities
+from ._base import QKVAttention, at_least_float32, similarities
 
 
 @MODELS.register_module()
@@ -23,7 +23,8 @@ class FocusedLinearAttention(QKVAttention):
         \qquad \phi(x) = \frac{|r|}{|r^p|} r^p, \quad r = \mathrm{ReLU}(x)
 
     with the power taken channel by channel: it turns similar directions closer
-    together, and others apart. Linear in the positions.
+    together, and others apart. Linear in the positions. The kernels are those of
+    the attention, without the convolution.
 
     Args:
         embed_dims: Channels C of input and output.
@@ -93,13 +94,6 @@ class FocusedLinearAttention(QKVAttention):
         """Name what the submodules do not show."""
         return f'num_heads={self.num_heads}, focusing_factor={self.focusing_factor}'
 
-    def kernels(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Compute the weights of the attention; the convolution is not in them.
-
-        Args and returns as in :meth:`SelfAttention.kernels`.
-        """
-        return super().kernels(x, positions)
-
     def _kernels(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         weights = similarities(self._focus(query), self._focus(key))
         return weights / weights.sum((-2, -1), keepdim=True)
@@ -107,7 +101,7 @@ class FocusedLinearAttention(QKVAttention):
     def _focus(self, x: Tensor) -> Tensor:
         """Apply phi to (B, G, c, ...), in at least float32: half precision has no room for it."""
         # more than zero, so that no sum of products vanishes
-        x = x.to(torch.promote_types(x.dtype, torch.float32)).relu() + 1e-6
+        x = at_least_float32(x).relu() + 1e-6
         # the scale does not matter to the direction: one that no power takes out of range
         power = (x / x.amax(2, keepdim=True)) ** self.focusing_factor
         return power * (x.norm(dim=2, keepdim=True) / power.norm(dim=2, keepdim=True))

@@ -12,7 +12,7 @@ from lisa_mm.models.layers import init_layer
 from lisa_mm.ops._checks import check_heads
 from lisa_mm.registry import MODELS
 
-from ._base import check_positions, offsets
+from ._base import at_least_float32, check_positions, offsets
 
 
 @MODELS.register_module()
@@ -116,4 +116,5 @@ class GaussianAttention(BaseModule):
     def _weights(self, start: Tensor, size: int) -> Tensor:
         """Return the weights (G, K, size) along one axis."""
         squares = offsets(start, size).square()
-        return (-0.5 * squares * (-2 * self.rpe_log_radius).exp()[:, None, None]).softmax(-1)
+        precision = (-2 * at_least_float32(self.rpe_log_radius)).exp()
+        return (-0.5 * squares * precision[:, None, None]).softmax(-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from lisa_mm.ops._checks import check_heads, to_pair
 from lisa_mm.registry import MODELS
 
-from ._base import check_positions, offsets
+from ._base import at_least_float32, check_positions, offsets
 
 
 @MODELS.register_module()
@@ -22,7 +24,8 @@ class GlobalFilter(BaseModule):
     O(C N log N) for N positions. On another grid than its own the filter is
     interpolated as HorNet's code does it, corner to corner of the array, which
     moves frequencies a little and takes up to a third off the magnitude that a
-    random one gives. Computed in at least float32.
+    random one gives; so it is when weights for another grid are loaded. Computed
+    in at least float32.
 
     In GFNet filter and MLP share one residual; what stands in a block here has
     one of its own.
@@ -78,8 +81,7 @@ class GlobalFilter(BaseModule):
         """
         grid = x.shape[-2:]
         with torch.autocast(x.device.type, enabled=False):
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            spectrum = torch.fft.rfft2(wide) * self._filter_for(grid)
+            spectrum = torch.fft.rfft2(at_least_float32(x)) * self._filter_for(grid)
             return torch.fft.irfft2(spectrum, s=grid).to(x.dtype)
 
     def kernels(self, x: Tensor, positions: Tensor) -> Tensor:
@@ -107,14 +109,29 @@ class GlobalFilter(BaseModule):
     def _filter_for(self, grid: tuple[int, int]) -> Tensor:
         """Return the filter (C, H, W // 2 + 1), complex, for a grid."""
         size = grid[0], grid[1] // 2 + 1
-        parts = self.filter.to(torch.promote_types(self.filter.dtype, torch.float32))
-        if tuple(parts.shape[1:3]) != size:
-            parts = F.interpolate(
-                parts.permute(3, 0, 1, 2), size=size, mode='bilinear', align_corners=True
-            ).permute(1, 2, 3, 0)
+        parts = _interpolate(at_least_float32(self.filter), size)
         # In the columns that are their own mirror images only the half that belongs to a real
         # filter counts. CPUs drop the other one, CUDA's inverse transform leaves it undefined.
         column = torch.arange(size[1], device=parts.device)[:, None]
         mirrored = parts.flip(1).roll(1, 1) * parts.new_tensor([1.0, -1.0])
         parts = torch.where((2 * column) % grid[1] == 0, (parts + mirrored) / 2, parts)
         return torch.view_as_complex(parts.contiguous())
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Load weights; a filter for another grid is interpolated once for all."""
+        key = prefix + 'filter'
+        loaded = state_dict.get(key)
+        if loaded is not None and loaded.dim() == 4 and loaded.shape[::3] == self.filter.shape[::3]:
+            state_dict[key] = _interpolate(at_least_float32(loaded), tuple(self.filter.shape[1:3]))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _interpolate(parts: Tensor, size: tuple[int, int]) -> Tensor:
+    """Carry a filter (C, H, W // 2 + 1, 2) to another size of its second and third axis."""
+    if tuple(parts.shape[1:3]) == size:
+        return parts
+    planes = parts.permute(3, 0, 1, 2)
+    planes = F.interpolate(planes, size=size, mode='bilinear', align_corners=True)
+    return planes.permute(1, 2, 3, 0)

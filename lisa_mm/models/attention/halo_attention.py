@@ -119,7 +119,7 @@ class HaloAttention(QKVAttention):
             first = start // self.block_size * self.block_size - self.halo_size
             end = first + self.block_size + 2 * self.halo_size
             near.append((at >= first[:, None]) & (at < end[:, None]))
-            embeddings = table[offsets(start, size).clamp(-last, last) + last]
+            embeddings = table.to(query.dtype)[offsets(start, size).clamp(-last, last) + last]
             products = torch.einsum('bgck,knc->bgkn', query, embeddings)
             logits = logits + products.unsqueeze(-1 if axis == -2 else -2)
         apart = ~(near[0][:, :, None] & near[1][:, None, :])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lisa_mm.models.layers import init_layer
 from lisa_mm.registry import MODELS
 
-from ._base import QKVAttention, similarities
+from ._base import QKVAttention, l2_normalize, similarities
 
 
 @MODELS.register_module()
@@ -54,7 +53,7 @@ class LinearAttention(QKVAttention):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Mix values, (B, G, c, H, W) like queries and keys."""
-        query, key = F.normalize(query, dim=2), F.normalize(key, dim=2)
+        query, key = (l2_normalize(maps).to(value.dtype) for maps in (query, key))
         # the sums as means: those over many positions do not fit half precision
         share = (query.shape[3] * query.shape[4]) ** -0.5
         context = torch.einsum(
@@ -65,7 +64,7 @@ class LinearAttention(QKVAttention):
         return mixed / _mean(query, key)
 
     def _kernels(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        query, key = F.normalize(query, dim=2), F.normalize(key, dim=2)
+        query, key = l2_normalize(query), l2_normalize(key)
         total = _mean(query, key).squeeze(2) * (key.shape[3] * key.shape[4])
         return (1 + similarities(query, key)) / total[..., None, None]
 

@@ -28,8 +28,8 @@ class SelfAttention(QKVAttention):
         position_bias: Whether there is a learned bias b for the offset from
             query to key, per head. Defaults to False: no sense of position.
         rpe_radius: Half extents (ry, rx) of the bias, in positions of the
-            grid; one number for both. Larger offsets take that of the largest.
-            Defaults to 13.
+            grid; one number for both; without it not used. Larger offsets take
+            that of the largest. Defaults to 13.
         qkv_bias: Whether queries, keys and values have a bias. Defaults to
             True.
         init_cfg: Initialisation config of MMEngine. Defaults to None.
@@ -60,8 +60,8 @@ class SelfAttention(QKVAttention):
         super().__init__(embed_dims, num_heads, qkv_bias, init_cfg)
         self.apply(init_layer)
         self.rpe_bias = None
+        ry, rx = to_pair('rpe_radius', rpe_radius, minimum=0)
         if position_bias:
-            ry, rx = to_pair('rpe_radius', rpe_radius, minimum=0)
             self.rpe_bias = nn.Parameter(torch.zeros(num_heads, 2 * ry + 1, 2 * rx + 1))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from lisa_mm.ops._precision import compute_dtype
 from lisa_mm.ops._registration import is_compiling
 from lisa_mm.registry import MODELS
 
-from ._base import QKVAttention, check_positions, similarities
+from ._base import QKVAttention, check_positions, l2_normalize, similarities
 
 RESOLUTIONS = ('extend', 'interpolate')
 
@@ -131,7 +131,7 @@ class StructureAwareAttention(QKVAttention):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Mix values, (B, G, c, H, W) like queries and keys."""
-        query, key = _l2_normalize(query) * self.scale, _l2_normalize(key)
+        query, key = l2_normalize(query) * self.scale, l2_normalize(key)
         if self._may_keep_tables(key):
             encoder = self._prepared_table('rpe_encoder', key)
             decoder = self._prepared_table('rpe_decoder', value)
@@ -155,7 +155,7 @@ class StructureAwareAttention(QKVAttention):
             Tensor: (B, G, P, H, W).
         """
         query, key, _ = self.heads(x)
-        query, key = _l2_normalize(query) * self.scale, _l2_normalize(key)
+        query, key = l2_normalize(query) * self.scale, l2_normalize(key)
         encoder = self._table_for(x.shape[-2:], self.rpe_encoder)
         return structural_patterns(query, key, encoder, self.boundary, self.impl)
 
@@ -187,12 +187,13 @@ class StructureAwareAttention(QKVAttention):
         )
 
     def _similarities(self, query: Tensor, key: Tensor) -> Tensor:
-        return similarities(_l2_normalize(query) * self.scale, _l2_normalize(key))
+        return similarities(l2_normalize(query) * self.scale, l2_normalize(key))
 
     def _kernels(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         grid = key.shape[-2:]
         encoder, decoder = (
-            matrix_rows(table, (rows, columns), grid, self.boundary) for table in self.tables(grid)
+            matrix_rows(table.to(key.dtype), (rows, columns), grid, self.boundary)
+            for table in self.tables(grid)
         )
         patterns = torch.einsum('bgkhw,gpkhw->bgpk', self._similarities(query, key), encoder)
         return torch.einsum('bgpk,gpkhw->bgkhw', patterns, decoder)
@@ -276,17 +277,6 @@ class StructureAwareAttention(QKVAttention):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if self._reference is not None:
             self._reference = tuple(self.reference_grid.tolist())
-
-
-def _l2_normalize(x: Tensor) -> Tensor:
-    """Divide (B, G, c, ...) by its norm over the channels of a head, in at least float32.
-
-    The square of a half-precision activation overflows. On a CPU PyTorch's
-    ``normalize`` takes ten times as long: its norm does not vectorise over an
-    axis in the middle.
-    """
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    return x * x.square().sum(2, keepdim=True).clamp_min(1e-12).rsqrt()
 
 
 def _white_noise(shape: tuple[int, ...]) -> Tensor:

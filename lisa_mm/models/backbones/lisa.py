@@ -394,8 +394,8 @@ class LiSA(BaseModule):
         ]
         if changes:
             print_log(
-                f'{len(changes)} tables of position embeddings of {type(self).__name__} are '
-                f'carried over to another extent, the first: {changes[0]}',
+                f'{len(changes)} tables of {type(self).__name__} are carried over to another '
+                f'extent, the first: {changes[0]}',
                 logger='current',
             )
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)

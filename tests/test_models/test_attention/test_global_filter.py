@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from lisa_mm.models import GlobalFilter
+from lisa_mm.utils.checkpoint import match_weights
 
 
 def test_is_a_circular_convolution():
@@ -39,6 +40,21 @@ def test_filter_is_the_spectrum_of_a_real_one(grid):
     spectrum = module._filter_for(grid)
     impulse = torch.fft.irfft2(spectrum, s=grid)
     torch.testing.assert_close(torch.fft.rfft2(impulse), spectrum)
+
+
+@pytest.mark.parametrize('grid', [(9, 6), (5, 4), (6, 8)])
+def test_weights_for_another_grid(grid):
+    """They are carried over once, to what they were on that grid before."""
+    torch.manual_seed(0)
+    module, other = GlobalFilter(4, 1, reference_grid=(6, 8)), GlobalFilter(4, 1, grid)
+    x = torch.randn(2, 4, *grid)
+    expected = module(x)
+    match = match_weights(other, module.state_dict())
+    assert (match.loaded, match.resized, match.misfits) == (1, int(grid != (6, 8)), 0)
+    other.load_state_dict(module.state_dict())
+    torch.testing.assert_close(other(x), expected)
+    with pytest.raises(RuntimeError, match='size mismatch for filter'):
+        GlobalFilter(6, 1, grid).load_state_dict(module.state_dict())
 
 
 def test_bad_arguments():

@@ -201,6 +201,35 @@ def test_large_activations(cfg):
 
 
 @variants(VARIANTS)
+@pytest.mark.skipif(not HAS_CUSTOM_OP, reason='early versions have no float16 on a CPU')
+def test_nothing_in_half_precision(cfg):
+    """What keeps a norm from zero in single precision may be zero there."""
+    module = build(cfg).half()
+    x = torch.zeros(1, 8, 6, 7, dtype=torch.float16)
+    assert module(x).isfinite().all()
+    with torch.autocast('cpu', torch.float16):
+        assert module.float()(x.float()).isfinite().all()
+
+
+@variants(WITH_KERNELS)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_kernels_in_half_precision(cfg, dtype):
+    if dtype == torch.float16 and not HAS_CUSTOM_OP:
+        pytest.skip('early versions of PyTorch have no half-precision operators on a CPU')
+    torch.manual_seed(0)
+    module = build(cfg).float()
+    positions = every_position((6, 7))
+    x = torch.randn(1, 8, 6, 7)
+    expected = module.kernels(x, positions)
+    large = torch.full_like(x, 300)
+    with torch.autocast('cpu', dtype=dtype):
+        assert reference.relative_error(module.kernels(x, positions), expected) < 0.05
+        assert module.kernels(large, positions).isfinite().all()
+    kernels = module.to(dtype).kernels(x.to(dtype), positions)
+    assert reference.relative_error(kernels.float(), expected) < 0.05
+
+
+@variants(VARIANTS)
 def test_a_sample_does_not_depend_on_the_others(cfg):
     torch.manual_seed(0)
     module = build(cfg)

@@ -45,5 +45,7 @@ def test_is_fused_in_inference(position_bias):
 
 
 def test_bad_arguments():
+    with pytest.raises(ValueError, match='rpe_radius must be an integer of at least 0, .* got -5'):
+        SelfAttention(8, 2, rpe_radius=-5)
     with pytest.raises(ValueError, match='rpe_radius must be an integer of at least 0, .* got -1'):
         SelfAttention(8, 2, position_bias=True, rpe_radius=-1)

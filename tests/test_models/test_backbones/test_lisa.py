@@ -353,7 +353,7 @@ def test_init_cfg_loads_the_backbone_of_a_checkpoint(tmp_path, log, as_list, kin
             value = value[:, :, 2:-2, 2:-2]
         torch.testing.assert_close(value, expected, msg=key)
     lines = [
-        '2 tables of position embeddings of LiSA are carried over to another extent, the first: '
+        '2 tables of LiSA are carried over to another extent, the first: '
         'stages.0.0.attention.rpe_encoder, (1, 1, 11, 11) to (1, 1, 15, 15)',
         f'LiSA, {path}: {len(state)} tensors loaded (2 of them resized), 0 missing, 0 unexpected',
     ]
