@@ -30,6 +30,8 @@ from lisa_mm.registry import MODELS
 from ._base import QKVAttention, check_positions, l2_normalize, similarities
 
 RESOLUTIONS = ('extend', 'interpolate')
+# The share of its offsets that every position sees of a table that reaches from corner to corner.
+USUAL_SHARE = 0.25
 
 
 @MODELS.register_module()
@@ -38,8 +40,10 @@ class StructureAwareAttention(QKVAttention):
 
     Queries and keys are L2-normalised per head, the tables start as white
     noise of unit L2 norm, and the patterns are scaled so that at initialisation
-    the output has about the magnitude of the values where whole tables are
-    seen, on any grid; near a zero boundary it has less.
+    the output has about the magnitude of the values, and a quarter of it with a
+    zero boundary, on any grid. For that, as partial convolutions do it, the
+    kernels of a position are divided by the share of the offsets that it sees:
+    what is trained on crops would otherwise be off on whole images.
 
     In evaluation without gradients, what depends on the tables and the grid
     alone is kept for the last few grids. It is forgotten on ``train()``,
@@ -84,7 +88,8 @@ class StructureAwareAttention(QKVAttention):
         torch.Size([2, 32, 17, 30])
 
     Source: this project's reading of `Lightweight Structure-Aware Attention for
-    Visual Understanding <https://arxiv.org/abs/2211.16289>`_.
+    Visual Understanding <https://arxiv.org/abs/2211.16289>`_; the division from
+    `Partial Convolution based Padding <https://arxiv.org/abs/1811.11718>`_.
     """
 
     def __init__(
@@ -131,7 +136,7 @@ class StructureAwareAttention(QKVAttention):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Mix values, (B, G, c, H, W) like queries and keys."""
-        query, key = l2_normalize(query) * self.scale, l2_normalize(key)
+        query, key = self._scaled(query), l2_normalize(key)
         if self._may_keep_tables(key):
             encoder = self._prepared_table('rpe_encoder', key)
             decoder = self._prepared_table('rpe_decoder', value)
@@ -155,9 +160,10 @@ class StructureAwareAttention(QKVAttention):
             Tensor: (B, G, P, H, W).
         """
         query, key, _ = self.heads(x)
-        query, key = l2_normalize(query) * self.scale, l2_normalize(key)
         encoder = self._table_for(x.shape[-2:], self.rpe_encoder)
-        return structural_patterns(query, key, encoder, self.boundary, self.impl)
+        return structural_patterns(
+            self._scaled(query), l2_normalize(key), encoder, self.boundary, self.impl
+        )
 
     def plain_kernels(self, x: Tensor, positions: Tensor) -> Tensor:
         """Compute the attention kernels a = q k of queries, from which the patterns are made.
@@ -186,6 +192,30 @@ class StructureAwareAttention(QKVAttention):
             f'resolution={self.resolution!r}, impl={self.impl!r}'
         )
 
+    def _scaled(self, query: Tensor) -> Tensor:
+        """Return queries (B, G, c, H, W) of the length that makes the patterns what they are."""
+        query = l2_normalize(query)
+        if self.boundary == 'circular':  # every position sees all offsets
+            return query * self.scale
+        return query * (self.scale / self._relative_shares(query))
+
+    def _relative_shares(self, x: Tensor) -> Tensor:
+        """Return the share of the tables' offsets that each position sees, over the usual one.
+
+        Args:
+            x: A map on the grid, (..., H, W).
+
+        Returns:
+            Tensor: (H, W).
+        """
+        grid = x.shape[-2:]
+        rows, columns = (
+            _seen_offsets(torch.arange(size, dtype=x.dtype, device=x.device), radius)
+            / (2 * radius + 1)
+            for size, radius in zip(grid, self._radius_for(grid))
+        )
+        return rows[:, None] * columns / USUAL_SHARE
+
     def _similarities(self, query: Tensor, key: Tensor) -> Tensor:
         return similarities(l2_normalize(query) * self.scale, l2_normalize(key))
 
@@ -196,13 +226,26 @@ class StructureAwareAttention(QKVAttention):
             for table in self.tables(grid)
         )
         patterns = torch.einsum('bgkhw,gpkhw->bgpk', self._similarities(query, key), encoder)
+        if self.boundary == 'zero':
+            patterns = patterns / self._relative_shares(key)[rows, columns]
         return torch.einsum('bgpk,gpkhw->bgkhw', patterns, decoder)
 
     def _table_for(self, grid: tuple[int, int], table: Tensor) -> Tensor:
         """Carry a table to a grid by the policy."""
+        stretch = self._stretch_to(grid)
+        return interpolate_table(table, stretch, self._radius_for(grid)) if stretch else table
+
+    def _radius_for(self, grid: tuple[int, int]) -> list[int]:
+        """Return the half extents (ry, rx) of the tables for a grid."""
+        radius = [int(extent) // 2 for extent in self.rpe_encoder.shape[2:]]
+        stretch = self._stretch_to(grid)
+        return [round(r * factor) for r, factor in zip(radius, stretch)] if stretch else radius
+
+    def _stretch_to(self, grid: tuple[int, int]) -> list[float] | None:
+        """Return the factors by which tables are stretched for a grid; None if they are not."""
         # With 'extend' a table is what it is: the operator takes any extent.
         if self._reference is None:
-            return table
+            return None
         if torch.jit.is_tracing():
             grid = [int(size) for size in grid]
         elif torch.onnx.is_in_onnx_export() and not all(isinstance(n, int) for n in grid):
@@ -211,10 +254,8 @@ class StructureAwareAttention(QKVAttention):
                 'and width, without dynamic_shapes for them'
             )
         if self._reference == tuple(grid):
-            return table
-        stretch = [size / reference for size, reference in zip(grid, self._reference)]
-        radius = [round(int(n) // 2 * factor) for n, factor in zip(table.shape[2:], stretch)]
-        return interpolate_table(table, stretch, radius)
+            return None
+        return [size / reference for size, reference in zip(grid, self._reference)]
 
     def _may_keep_tables(self, maps: Tensor) -> bool:
         """Whether this is plain evaluation: no gradients, no tracing, weights of its own."""
@@ -277,6 +318,11 @@ class StructureAwareAttention(QKVAttention):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if self._reference is not None:
             self._reference = tuple(self.reference_grid.tolist())
+
+
+def _seen_offsets(places: Tensor, radius: int) -> Tensor:
+    """Count the offsets of up to a radius that stay on an axis of places 0, 1, ... n - 1."""
+    return places.clamp_max(radius) + places.flip(0).clamp_max(radius) + 1
 
 
 def _white_noise(shape: tuple[int, ...]) -> Tensor:

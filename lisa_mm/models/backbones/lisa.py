@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from lisa_mm.models.attention import StructureAwareAttention
 from lisa_mm.models.layers import MLP, DropPath, LayerScale, build_norm, init_layer
 from lisa_mm.ops._checks import check_count, to_pair
 from lisa_mm.registry import MODELS
@@ -183,8 +184,9 @@ class LiSA(BaseModule):
     of this project's own.
     """
 
-    # Of the layout of the weights. What a later one changes, `_load_from_state_dict` migrates.
-    _version = 1
+    # Of what the weights mean. What a later one changes, `_load_from_state_dict` migrates or says.
+    # 2: kernels are divided by the share of the offsets that a position sees.
+    _version = 2
 
     arch_zoo = {
         'tiny': dict(
@@ -383,6 +385,14 @@ class LiSA(BaseModule):
             print_log(
                 f'the weights of {type(self).__name__} are of version {version}, and this lisa_mm '
                 f'knows versions up to {self._version}: update lisa_mm if they do not fit',
+                logger='current',
+                level=logging.WARNING,
+            )
+        if version == 1 and any(isinstance(m, StructureAwareAttention) for m in self.modules()):
+            print_log(
+                f'the weights of {type(self).__name__} are of version 1, before lisa_mm 0.2.0 '
+                'divided kernels by the share of the offsets that a position sees: the features '
+                'are others now, train further',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -13,6 +13,15 @@ from lisa_mm.ops._registration import HAS_CUSTOM_OP
 needs_custom_op = pytest.mark.skipif(not HAS_CUSTOM_OP, reason='promised from PyTorch 2.4 on')
 
 
+def relative_share(module, grid):
+    """The share of the offsets that each position sees, counted one by one, over a quarter."""
+    if module.boundary == 'circular':
+        return torch.ones(grid, dtype=torch.float64)
+    ones = torch.ones(1, 1, 1, *grid, dtype=torch.float64)
+    table = torch.ones(1, 1, *module.tables(grid)[0].shape[2:], dtype=torch.float64)
+    return reference.correlate(ones, table, 'zero')[0, 0, 0, 0] / table.numel() / 0.25
+
+
 @pytest.mark.parametrize('boundary', ['zero', 'circular'])
 @pytest.mark.parametrize('impl', ['auto', 'dense', 'fft'])
 @pytest.mark.parametrize('grid', [(1, 1), (1, 9), (5, 7), (13, 12)])
@@ -25,6 +34,7 @@ def test_computes_the_definition(grid, impl, boundary):
     query, key, value = module.qkv(x).view(2, 3, 3, 4, *grid).unbind(1)
     query = query / query.norm(dim=2, keepdim=True) * (4 / 2) ** 0.5
     key = key / key.norm(dim=2, keepdim=True)
+    query = query / relative_share(module, grid)
     tables = module.rpe_encoder, module.rpe_decoder
     _, out = reference.attention(query, key, value, *tables, boundary)
     expected = module.proj(out.reshape(2, 12, *grid))
@@ -41,7 +51,8 @@ def test_patterns_and_kernels_are_those_of_the_definition(boundary):
     query, key, _ = module.qkv(x).view(1, 3, 3, 4, 4, 6).unbind(1)
     query = query / query.norm(dim=2, keepdim=True) * (4 / 2) ** 0.5
     key = key / key.norm(dim=2, keepdim=True)
-    patterns, _ = reference.attention(query, key, key, *module.tables((4, 6)), boundary)
+    scaled = query / relative_share(module, (4, 6))
+    patterns, _ = reference.attention(scaled, key, key, *module.tables((4, 6)), boundary)
     torch.testing.assert_close(module.patterns(x), patterns)
     n = 2, 5
     plain = torch.einsum('bgc,bgchw->bghw', query[..., 2, 5], key)
@@ -80,13 +91,17 @@ def test_the_scale_does_not_drift_with_the_grid(num_patterns):
     module.proj = torch.nn.Identity()
     torch.nn.init.orthogonal_(module.qkv.weight.view(96, 32))
     with torch.no_grad():
-        small, large = (
-            module(torch.randn(1, 32, *grid)).std().item() for grid in ((56, 56), (200, 336))
+        tiny, small, large = (
+            module(torch.randn(1, 32, *grid)).std().item()
+            for grid in ((7, 10), (56, 56), (200, 336))
         )
-    # near the borders, of which a small grid has more, the tables see less
-    assert large == pytest.approx(small, rel=0.25)
-    # about the magnitude of the values, which is 1 / sqrt(3) here
-    assert 0.3 < small < 1.2
+        corner = module(torch.randn(30, 32, 20, 20))[..., 0, 0].std().item()
+    # the tables reach from corner to corner of the first, and far less in the last
+    assert large == pytest.approx(small, rel=0.1)
+    assert tiny == pytest.approx(small, rel=0.4)
+    assert corner == pytest.approx(small, rel=0.4)
+    # about a quarter of the magnitude of the values, which is 1 / sqrt(3) here
+    assert 0.08 < small < 0.3
 
 
 @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
@@ -112,12 +127,15 @@ def test_autocast():
 
 
 def test_extend_keeps_the_weight_of_every_offset():
-    # A map on a larger grid, zero but for the small grid, is seen as on the small one.
+    # A map on a larger grid, zero but for the small grid, is seen as on the small one, but for
+    # the share of the offsets that are on the grid.
     torch.manual_seed(0)
     module = StructureAwareAttention(8, 2, rpe_radius=4, qkv_bias=False)
     x = torch.randn(1, 8, 5, 6)
     larger = torch.nn.functional.pad(x, (0, 7, 0, 3))
-    torch.testing.assert_close(module(larger)[..., :5, :6], module(x), rtol=1e-4, atol=1e-5)
+    small, large = (relative_share(module, grid).float() for grid in ((5, 6), (8, 13)))
+    found = module(larger)[..., :5, :6] * large[:5, :6] / small
+    torch.testing.assert_close(found, module(x), rtol=1e-4, atol=1e-5)
 
 
 def test_interpolate_is_exact_on_the_reference_grid():

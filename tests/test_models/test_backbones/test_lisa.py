@@ -372,9 +372,24 @@ def test_init_cfg_of_another_arch(tmp_path):
 
 def test_weights_of_a_later_version(log):
     state = mini().state_dict()
-    state._metadata['']['version'] = 2
+    state._metadata['']['version'] = 3
     mini().load_state_dict(state)
-    assert any('of version 2, and this lisa_mm knows versions up to 1' in line for line in log)
+    assert any('of version 3, and this lisa_mm knows versions up to 2' in line for line in log)
+
+
+def test_weights_of_version_1(log):
+    """They are of kernels that were not divided by the share of the offsets that is seen."""
+    state = mini().state_dict()
+    mini().load_state_dict(state)
+    assert not any('version' in line for line in log)
+    state._metadata['']['version'] = 1
+    mini().load_state_dict(state)
+    assert sum('are of version 1, before lisa_mm 0.2.0' in line for line in log) == 1
+    softmax = mini(attention=dict(type='SelfAttention'))
+    state = softmax.state_dict()
+    state._metadata['']['version'] = 1
+    softmax.load_state_dict(state)
+    assert sum('are of version 1' in line for line in log) == 1
 
 
 @pytest.mark.parametrize(
