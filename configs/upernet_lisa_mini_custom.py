@@ -26,6 +26,7 @@ model = dict(
     decode_head=dict(in_channels=[32, 64, 96, 128]),
     auxiliary_head=dict(in_channels=96),
 )
+optim_wrapper = dict(optimizer=dict(lr=0.002))  # as small networks like it
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
