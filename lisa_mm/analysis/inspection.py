@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import MODELS, init_default_scope
 from PIL import Image, ImageOps
 from torch import Tensor, nn
@@ -50,8 +52,16 @@ def load_model(cfg: Config, checkpoint: str | os.PathLike | None = None) -> nn.M
         loaded = load_checkpoint(os.fspath(checkpoint))
         check_weights(model, loaded)
         weights = state_dict_of(loaded)
-        for name in find_misfits(model, weights):  # a head, for the classes of other data
+        misfits = find_misfits(model, weights)  # a head, for the classes of other data
+        for name in misfits:
             del weights[name]
+        if misfits:
+            print_log(
+                f'{len(misfits)} tensors of another shape in {os.fspath(checkpoint)} are left out, '
+                f'the first: {misfits[0]}',
+                logger='current',
+                level=logging.WARNING,
+            )
         missing = model.load_state_dict(weights, strict=False).missing_keys
         backbones = (name for name, module in model.named_modules() if isinstance(module, LiSA))
         lacking = [key for name in backbones for key in missing if key.startswith(f'{name}.')]

@@ -6,13 +6,14 @@ from .structure_aware_attention import (
     structural_patterns,
     structure_aware_attention,
 )
-from .tables import extend_table, interpolate_table
+from .tables import extend_table, interpolate_table, seen_energy
 
 __all__ = [
     'apply_patterns',
     'correlate',
     'extend_table',
     'interpolate_table',
+    'seen_energy',
     'structural_patterns',
     'structure_aware_attention',
 ]

@@ -112,6 +112,7 @@ def attend(
     value: Tensor,
     encoder: DenseCorrelation | FourierCorrelation,
     decoder: DenseCorrelation | FourierCorrelation,
+    factors: Tensor | float = 1.0,
 ) -> Tensor:
     """Compute structure-aware attention with prepared tables, without gradients.
 
@@ -121,10 +122,11 @@ def attend(
         value: (B, G, dv, H, W).
         encoder: From :func:`prepare_table`.
         decoder: From :func:`prepare_table`.
+        factors: Of the patterns, (G, P, H, W). Defaults to 1.
     """
     dtype = compute_dtype(query, key, value)
     with full_precision(value):
-        patterns = encoder.reduce_channels(query.to(dtype), key.to(dtype))
+        patterns = encoder.reduce_channels(query.to(dtype), key.to(dtype)) * factors
         return decoder.reduce_patterns(patterns, value.to(dtype)).to(value.dtype)
 
 

@@ -1,4 +1,4 @@
-"""Carrying tables over relative offsets from one resolution to another."""
+"""Tables over relative offsets: from one resolution to another, and what is seen of them."""
 
 from __future__ import annotations
 
@@ -79,6 +79,45 @@ def interpolate_table(
             for size, r, factor in zip(table.shape[2:], radius, stretch)
         )
         return (rows @ table.to(dtype) @ columns.T).to(table.dtype)
+
+
+def seen_energy(table: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return the share of a table that each position of a grid sees, by energy.
+
+    A position sees the entries whose offsets lead from it to a position on the
+    grid. The energy is the sum of their squares: the power of what the
+    position gets, with boundary ``'zero'``, of maps that are white noise.
+
+    Args:
+        table: (G, P, 2*ry+1, 2*rx+1), the offset (0, 0) in the middle.
+        grid: (H, W).
+
+    Returns:
+        Tensor: (G, P, H, W), from 0 to 1, in at least float32; 0 of a table
+        that is zero.
+
+    Raises:
+        TypeError: If ``table`` is not a real floating-point tensor.
+        ValueError: If ``table`` is not a set of tables.
+
+    Example:
+        >>> import torch
+        >>> from lisa_mm.ops import seen_energy
+        >>> seen_energy(torch.ones(1, 1, 1, 5), (1, 3)).flatten()
+        tensor([0.6000, 0.6000, 0.6000])
+    """
+    _check(table, (0, 0))
+    energy = table.to(compute_dtype(table)).square()
+    seen = energy
+    for axis, size in zip((2, 3), grid):
+        extent = table.shape[axis]
+        # of each place on the axis the first entry that it sees, and the one behind the last
+        first = extent // 2 - (table.new_ones(size, dtype=torch.long).cumsum(0) - 1)
+        end = (first + size).clamp_max(extent)
+        sums = F.pad(seen.cumsum(axis), (1, 0) if axis == 3 else (0, 0, 1, 0))
+        seen = sums.index_select(axis, end) - sums.index_select(axis, first.clamp_min(0))
+    total = energy.sum((2, 3), keepdim=True)
+    return (seen / total.clamp_min(torch.finfo(total.dtype).tiny)).clamp_min(0)
 
 
 def _check(table: Tensor, radius: tuple[int, int]) -> None:

@@ -1,7 +1,10 @@
 import pytest
+import reference
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from lisa_mm.ops import correlate, extend_table, interpolate_table
+from lisa_mm.ops import correlate, extend_table, interpolate_table, seen_energy
 
 
 def test_extend_keeps_the_weight_of_every_offset():
@@ -82,3 +85,28 @@ def test_gradients():
 def test_bad_input(function, args, message):
     with pytest.raises(ValueError, match=message):
         function(*args)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    grid=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    radius=st.tuples(st.integers(0, 6), st.integers(0, 6)),
+)
+def test_seen_energy_is_that_of_the_entries_on_the_grid(grid, radius):
+    torch.manual_seed(0)
+    table = torch.randn(2, 3, *(2 * r + 1 for r in radius), dtype=torch.float64)
+    ones = torch.ones(1, 2, 1, *grid, dtype=torch.float64)
+    expected = reference.correlate(ones, table.square(), 'zero')[0, :, 0]
+    expected = expected / table.square().sum((2, 3), keepdim=True)
+    torch.testing.assert_close(seen_energy(table, grid), expected)
+
+
+def test_seen_energy_of_other_dtypes_and_of_nothing():
+    table = torch.randn(1, 2, 5, 5)
+    expected = seen_energy(table, (3, 4))
+    found = seen_energy(table.half(), (3, 4))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.01, atol=0.01)
+    assert seen_energy(torch.zeros(1, 2, 5, 5), (3, 4)).tolist() == torch.zeros(1, 2, 3, 4).tolist()
+    with pytest.raises(ValueError, match='table must have shape .G, P, '):
+        seen_energy(torch.zeros(5, 5), (3, 4))

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from lisa_mm.models.layers import init_layer
 from lisa_mm.ops import (
+    apply_patterns,
     extend_table,
     interpolate_table,
+    seen_energy,
     structural_patterns,
-    structure_aware_attention,
 )
 from lisa_mm.ops._cache import PreparedTables
 from lisa_mm.ops._checks import BOUNDARIES, IMPLS, check_count, check_option, to_pair
@@ -30,8 +31,10 @@ from lisa_mm.registry import MODELS
 from ._base import QKVAttention, check_positions, l2_normalize, similarities
 
 RESOLUTIONS = ('extend', 'interpolate')
-# The share of its offsets that every position sees of a table that reaches from corner to corner.
-USUAL_SHARE = 0.25
+# About what every position sees of a table that reaches from corner to corner, by energy.
+USUAL_ENERGY = 0.25
+# Less than this share of a table is not made up for.
+LEAST_ENERGY = 0.01
 
 
 @MODELS.register_module()
@@ -40,10 +43,10 @@ class StructureAwareAttention(QKVAttention):
 
     Queries and keys are L2-normalised per head, the tables start as white
     noise of unit L2 norm, and the patterns are scaled so that at initialisation
-    the output has about the magnitude of the values, and a quarter of it with a
-    zero boundary, on any grid. For that, as partial convolutions do it, the
-    kernels of a position are divided by the share of the offsets that it sees:
-    what is trained on crops would otherwise be off on whole images.
+    the output has about the magnitude of the values; with a zero boundary a
+    quarter of it, on any grid. For that the patterns of a position are divided by
+    how much of the tables it sees, in the way of partial convolutions: what is
+    trained on crops would otherwise be off on whole images.
 
     In evaluation without gradients, what depends on the tables and the grid
     alone is kept for the last few grids. It is forgotten on ``train()``,
@@ -88,7 +91,7 @@ class StructureAwareAttention(QKVAttention):
         torch.Size([2, 32, 17, 30])
 
     Source: this project's reading of `Lightweight Structure-Aware Attention for
-    Visual Understanding <https://arxiv.org/abs/2211.16289>`_; the division from
+    Visual Understanding <https://arxiv.org/abs/2211.16289>`_; the division after
     `Partial Convolution based Padding <https://arxiv.org/abs/1811.11718>`_.
     """
 
@@ -136,15 +139,15 @@ class StructureAwareAttention(QKVAttention):
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Mix values, (B, G, c, H, W) like queries and keys."""
-        query, key = self._scaled(query), l2_normalize(key)
+        query, key = l2_normalize(query) * self.scale, l2_normalize(key)
         if self._may_keep_tables(key):
-            encoder = self._prepared_table('rpe_encoder', key)
-            decoder = self._prepared_table('rpe_decoder', value)
-            return attend(query, key, value, encoder, decoder)
-        encoder, decoder = self.tables(key.shape[-2:])
-        return structure_aware_attention(
-            query, key, value, encoder, decoder, self.boundary, self.impl
-        )
+            encoder, seen_encoder = self._prepared_table('rpe_encoder', key)
+            decoder, seen_decoder = self._prepared_table('rpe_decoder', value)
+            return attend(query, key, value, encoder, decoder, seen_encoder * seen_decoder)
+        tables = self.tables(key.shape[-2:])
+        patterns = structural_patterns(query, key, tables[0], self.boundary, self.impl)
+        patterns = patterns * self._factors(tables, key.shape[-2:])
+        return apply_patterns(patterns, value, tables[1], self.boundary, self.impl)
 
     def tables(self, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return pattern encoders and decoders for a grid, (G, P, 2*ry+1, 2*rx+1) each."""
@@ -160,10 +163,10 @@ class StructureAwareAttention(QKVAttention):
             Tensor: (B, G, P, H, W).
         """
         query, key, _ = self.heads(x)
-        encoder = self._table_for(x.shape[-2:], self.rpe_encoder)
-        return structural_patterns(
-            self._scaled(query), l2_normalize(key), encoder, self.boundary, self.impl
-        )
+        query, key = l2_normalize(query) * self.scale, l2_normalize(key)
+        tables = self.tables(x.shape[-2:])
+        patterns = structural_patterns(query, key, tables[0], self.boundary, self.impl)
+        return patterns * self._factors(tables, x.shape[-2:])
 
     def plain_kernels(self, x: Tensor, positions: Tensor) -> Tensor:
         """Compute the attention kernels a = q k of queries, from which the patterns are made.
@@ -192,60 +195,39 @@ class StructureAwareAttention(QKVAttention):
             f'resolution={self.resolution!r}, impl={self.impl!r}'
         )
 
-    def _scaled(self, query: Tensor) -> Tensor:
-        """Return queries (B, G, c, H, W) of the length that makes the patterns what they are."""
-        query = l2_normalize(query)
-        if self.boundary == 'circular':  # every position sees all offsets
-            return query * self.scale
-        return query * (self.scale / self._relative_shares(query))
-
-    def _relative_shares(self, x: Tensor) -> Tensor:
-        """Return the share of the tables' offsets that each position sees, over the usual one.
-
-        Args:
-            x: A map on the grid, (..., H, W).
-
-        Returns:
-            Tensor: (H, W).
-        """
-        grid = x.shape[-2:]
-        rows, columns = (
-            _seen_offsets(torch.arange(size, dtype=x.dtype, device=x.device), radius)
-            / (2 * radius + 1)
-            for size, radius in zip(grid, self._radius_for(grid))
-        )
-        return rows[:, None] * columns / USUAL_SHARE
-
     def _similarities(self, query: Tensor, key: Tensor) -> Tensor:
         return similarities(l2_normalize(query) * self.scale, l2_normalize(key))
 
     def _kernels(self, query: Tensor, key: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         grid = key.shape[-2:]
+        tables = self.tables(grid)
         encoder, decoder = (
             matrix_rows(table.to(key.dtype), (rows, columns), grid, self.boundary)
-            for table in self.tables(grid)
+            for table in tables
         )
         patterns = torch.einsum('bgkhw,gpkhw->bgpk', self._similarities(query, key), encoder)
+        factors = self._factors(tables, grid)
         if self.boundary == 'zero':
-            patterns = patterns / self._relative_shares(key)[rows, columns]
+            factors = factors[:, :, rows, columns]
+        patterns = patterns * factors
         return torch.einsum('bgpk,gpkhw->bgkhw', patterns, decoder)
+
+    def _factors(self, tables: tuple[Tensor, Tensor], grid: tuple[int, int]) -> Tensor | float:
+        """Return what the patterns are multiplied with, (G, P, H, W)."""
+        seen_encoder, seen_decoder = (self._factor(table, grid) for table in tables)
+        return seen_encoder * seen_decoder
+
+    def _factor(self, table: Tensor, grid: tuple[int, int]) -> Tensor | float:
+        """Return what makes up for the part of a table that is not seen, (G, P, H, W)."""
+        if self.boundary == 'circular':  # all of it is
+            return 1.0
+        return (USUAL_ENERGY**0.5) * seen_energy(table, grid).clamp_min(LEAST_ENERGY).rsqrt()
 
     def _table_for(self, grid: tuple[int, int], table: Tensor) -> Tensor:
         """Carry a table to a grid by the policy."""
-        stretch = self._stretch_to(grid)
-        return interpolate_table(table, stretch, self._radius_for(grid)) if stretch else table
-
-    def _radius_for(self, grid: tuple[int, int]) -> list[int]:
-        """Return the half extents (ry, rx) of the tables for a grid."""
-        radius = [int(extent) // 2 for extent in self.rpe_encoder.shape[2:]]
-        stretch = self._stretch_to(grid)
-        return [round(r * factor) for r, factor in zip(radius, stretch)] if stretch else radius
-
-    def _stretch_to(self, grid: tuple[int, int]) -> list[float] | None:
-        """Return the factors by which tables are stretched for a grid; None if they are not."""
         # With 'extend' a table is what it is: the operator takes any extent.
         if self._reference is None:
-            return None
+            return table
         if torch.jit.is_tracing():
             grid = [int(size) for size in grid]
         elif torch.onnx.is_in_onnx_export() and not all(isinstance(n, int) for n in grid):
@@ -254,8 +236,10 @@ class StructureAwareAttention(QKVAttention):
                 'and width, without dynamic_shapes for them'
             )
         if self._reference == tuple(grid):
-            return None
-        return [size / reference for size, reference in zip(grid, self._reference)]
+            return table
+        stretch = [size / reference for size, reference in zip(grid, self._reference)]
+        radius = [round(int(n) // 2 * factor) for n, factor in zip(table.shape[2:], stretch)]
+        return interpolate_table(table, stretch, radius)
 
     def _may_keep_tables(self, maps: Tensor) -> bool:
         """Whether this is plain evaluation: no gradients, no tracing, weights of its own."""
@@ -271,16 +255,23 @@ class StructureAwareAttention(QKVAttention):
             or any(type(t) is not nn.Parameter for t in (self.rpe_encoder, self.rpe_decoder))
         )
 
-    def _prepared_table(self, name: str, maps: Tensor) -> DenseCorrelation | FourierCorrelation:
-        """Return a table made ready to be correlated with maps; kept in evaluation."""
+    def _prepared_table(
+        self, name: str, maps: Tensor
+    ) -> tuple[DenseCorrelation | FourierCorrelation, Tensor | float]:
+        """Return a table made ready to be correlated with maps, and its factor; both are kept."""
         table = getattr(self, name)
         dtype = compute_dtype(maps, table)
         grid = maps.shape[-2:]
         impl = choose_impl(self.impl, maps.shape, table.shape, self.boundary, maps.device)
+
+        def prepare(table):
+            ready = prepare_table(table, maps, self.boundary, impl, dtype)
+            return ready, self._factor(table, grid)
+
         return self._prepared.get(
             (name, grid, impl, dtype, self.boundary),
             table,
-            lambda: prepare_table(self._table_for(grid, table), maps, self.boundary, impl, dtype),
+            lambda: prepare(self._table_for(grid, table)),
         )
 
     def _load_from_state_dict(
@@ -318,11 +309,6 @@ class StructureAwareAttention(QKVAttention):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         if self._reference is not None:
             self._reference = tuple(self.reference_grid.tolist())
-
-
-def _seen_offsets(places: Tensor, radius: int) -> Tensor:
-    """Count the offsets of up to a radius that stay on an axis of places 0, 1, ... n - 1."""
-    return places.clamp_max(radius) + places.flip(0).clamp_max(radius) + 1
 
 
 def _white_noise(shape: tuple[int, ...]) -> Tensor:

@@ -185,7 +185,7 @@ class LiSA(BaseModule):
     """
 
     # Of what the weights mean. What a later one changes, `_load_from_state_dict` migrates or says.
-    # 2: kernels are divided by the share of the offsets that a position sees.
+    # 2: patterns are divided by how much of the tables a position sees.
     _version = 2
 
     arch_zoo = {
@@ -388,11 +388,14 @@ class LiSA(BaseModule):
                 logger='current',
                 level=logging.WARNING,
             )
-        if version == 1 and any(isinstance(m, StructureAwareAttention) for m in self.modules()):
+        if version == 1 and any(
+            isinstance(module, StructureAwareAttention) and module.boundary == 'zero'
+            for module in self.modules()
+        ):
             print_log(
-                f'the weights of {type(self).__name__} are of version 1, before lisa_mm 0.2.0 '
-                'divided kernels by the share of the offsets that a position sees: the features '
-                'are others now, train further',
+                f'the weights of {type(self).__name__} are of lisa_mm 0.1, whose attention was not '
+                'divided by how much of the tables a position sees: it gives other features now; '
+                'fine-tune them, or use that version',
                 logger='current',
                 level=logging.WARNING,
             )

@@ -13,32 +13,61 @@ from lisa_mm.ops._registration import HAS_CUSTOM_OP
 needs_custom_op = pytest.mark.skipif(not HAS_CUSTOM_OP, reason='promised from PyTorch 2.4 on')
 
 
-def relative_share(module, grid):
-    """The share of the offsets that each position sees, counted one by one, over a quarter."""
+def seen_energy(table, grid):
+    """The share of the energy of a table that each position sees, entry by entry."""
+    ones = torch.ones(1, table.shape[0], 1, *grid, dtype=table.dtype)
+    seen = reference.correlate(ones, table.square(), 'zero')[0, :, 0]
+    return seen / table.square().sum((2, 3), keepdim=True)
+
+
+def pattern_factors(module, grid):
+    """What makes up for the part of the tables that a position does not see."""
     if module.boundary == 'circular':
-        return torch.ones(grid, dtype=torch.float64)
-    ones = torch.ones(1, 1, 1, *grid, dtype=torch.float64)
-    table = torch.ones(1, 1, *module.tables(grid)[0].shape[2:], dtype=torch.float64)
-    return reference.correlate(ones, table, 'zero')[0, 0, 0, 0] / table.numel() / 0.25
+        return 1.0
+    seen = [seen_energy(table, grid).clamp_min(0.01) for table in module.tables(grid)]
+    return 0.25 / (seen[0] * seen[1]).sqrt()
 
 
-@pytest.mark.parametrize('boundary', ['zero', 'circular'])
+def attend(module, query, key, value, grid):
+    """Patterns and output by the definition."""
+    encoder, decoder = module.tables(grid)
+    patterns, _ = reference.attention(query, key, key, encoder, decoder, module.boundary)
+    patterns = patterns * pattern_factors(module, grid)
+    mixed = reference.correlate(value, decoder, module.boundary)
+    return patterns, (patterns.unsqueeze(2) * mixed).sum(3)
+
+
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(),
+        dict(boundary='circular'),
+        dict(resolution='interpolate', reference_grid=(6, 5)),
+        dict(boundary='circular', resolution='interpolate', reference_grid=(6, 5)),
+    ],
+)
 @pytest.mark.parametrize('impl', ['auto', 'dense', 'fft'])
 @pytest.mark.parametrize('grid', [(1, 1), (1, 9), (5, 7), (13, 12)])
-def test_computes_the_definition(grid, impl, boundary):
+def test_computes_the_definition(grid, impl, kwargs):
     torch.manual_seed(0)
     module = StructureAwareAttention(
-        12, num_heads=3, num_patterns=2, rpe_radius=(3, 2), boundary=boundary, impl=impl
+        12, num_heads=3, num_patterns=2, rpe_radius=(3, 2), impl=impl, **kwargs
     ).double()
-    x = torch.randn(2, 12, *grid, dtype=torch.float64)
+    x = torch.randn(2, 12, *grid, dtype=torch.float64).requires_grad_()
     query, key, value = module.qkv(x).view(2, 3, 3, 4, *grid).unbind(1)
     query = query / query.norm(dim=2, keepdim=True) * (4 / 2) ** 0.5
     key = key / key.norm(dim=2, keepdim=True)
-    query = query / relative_share(module, grid)
-    tables = module.rpe_encoder, module.rpe_decoder
-    _, out = reference.attention(query, key, value, *tables, boundary)
+    _, out = attend(module, query, key, value, grid)
     expected = module.proj(out.reshape(2, 12, *grid))
-    assert reference.relative_error(module(x), expected) < 1e-10
+    parameters = x, *module.parameters()
+    found = module(x)
+    assert reference.relative_error(found, expected) < 1e-10
+    weights = torch.randn_like(found)
+    gradients = (torch.autograd.grad((y * weights).sum(), parameters) for y in (found, expected))
+    for (name, _), own, other in zip((('x', x), *module.named_parameters()), *gradients):
+        assert reference.relative_error(own, other) < 1e-9, name
+    with torch.no_grad():  # with prepared tables
+        assert reference.relative_error(module.eval()(x), expected) < 1e-10
 
 
 @pytest.mark.parametrize('boundary', ['zero', 'circular'])
@@ -51,8 +80,7 @@ def test_patterns_and_kernels_are_those_of_the_definition(boundary):
     query, key, _ = module.qkv(x).view(1, 3, 3, 4, 4, 6).unbind(1)
     query = query / query.norm(dim=2, keepdim=True) * (4 / 2) ** 0.5
     key = key / key.norm(dim=2, keepdim=True)
-    scaled = query / relative_share(module, (4, 6))
-    patterns, _ = reference.attention(scaled, key, key, *module.tables((4, 6)), boundary)
+    patterns, _ = attend(module, query, key, key, (4, 6))
     torch.testing.assert_close(module.patterns(x), patterns)
     n = 2, 5
     plain = torch.einsum('bgc,bgchw->bghw', query[..., 2, 5], key)
@@ -96,10 +124,20 @@ def test_the_scale_does_not_drift_with_the_grid(num_patterns):
             for grid in ((7, 10), (56, 56), (200, 336))
         )
         corner = module(torch.randn(30, 32, 20, 20))[..., 0, 0].std().item()
+        # what a training makes of tables: near offsets count more
+        places = torch.arange(-13, 14)
+        module.rpe_encoder *= (-(places**2) / 32).exp()
+        module.rpe_decoder *= (-(places[:, None] ** 2 + places**2) / 32).exp()
+        module.clear_prepared_tables()
+        crop, whole = (
+            module(torch.randn(1, 32, *grid))[..., 6:-6, 6:-6].std().item()
+            for grid in ((14, 14), (56, 56))
+        )
     # the tables reach from corner to corner of the first, and far less in the last
     assert large == pytest.approx(small, rel=0.1)
     assert tiny == pytest.approx(small, rel=0.4)
     assert corner == pytest.approx(small, rel=0.4)
+    assert whole == pytest.approx(crop, rel=0.4)
     # about a quarter of the magnitude of the values, which is 1 / sqrt(3) here
     assert 0.08 < small < 0.3
 
@@ -128,14 +166,14 @@ def test_autocast():
 
 def test_extend_keeps_the_weight_of_every_offset():
     # A map on a larger grid, zero but for the small grid, is seen as on the small one, but for
-    # the share of the offsets that are on the grid.
+    # what makes up for the part of the tables that is not.
     torch.manual_seed(0)
-    module = StructureAwareAttention(8, 2, rpe_radius=4, qkv_bias=False)
-    x = torch.randn(1, 8, 5, 6)
+    module = StructureAwareAttention(8, 2, rpe_radius=4, qkv_bias=False).double()
+    x = torch.randn(1, 8, 5, 6, dtype=torch.float64)
     larger = torch.nn.functional.pad(x, (0, 7, 0, 3))
-    small, large = (relative_share(module, grid).float() for grid in ((5, 6), (8, 13)))
-    found = module(larger)[..., :5, :6] * large[:5, :6] / small
-    torch.testing.assert_close(found, module(x), rtol=1e-4, atol=1e-5)
+    small, large = (pattern_factors(module, grid) for grid in ((5, 6), (8, 13)))
+    found = module.patterns(larger)[..., :5, :6] / large[..., :5, :6]
+    torch.testing.assert_close(found, module.patterns(x) / small)
 
 
 def test_interpolate_is_exact_on_the_reference_grid():
@@ -293,6 +331,10 @@ def test_no_tables_are_kept_for_other_weights_or_tensors():
     with FakeTensorMode(allow_non_fake_inputs=True):
         module(x)
     assert len(module._prepared) == 0
+    if HAS_CUSTOM_OP:
+        with FakeTensorMode():
+            fake, fake_x = StructureAwareAttention(8, 2, 2, 3), torch.randn(1, 8, 7, 6)
+        assert fake(fake_x).shape == fake_x.shape
     assert module.to('meta')(x.to('meta')).shape == x.shape
 
 

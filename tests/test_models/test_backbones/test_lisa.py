@@ -378,18 +378,23 @@ def test_weights_of_a_later_version(log):
 
 
 def test_weights_of_version_1(log):
-    """They are of kernels that were not divided by the share of the offsets that is seen."""
+    """They are of attention that was not divided by how much of the tables is seen."""
     state = mini().state_dict()
     mini().load_state_dict(state)
-    assert not any('version' in line for line in log)
+    assert not any('lisa_mm 0.1' in line for line in log)
     state._metadata['']['version'] = 1
     mini().load_state_dict(state)
-    assert sum('are of version 1, before lisa_mm 0.2.0' in line for line in log) == 1
-    softmax = mini(attention=dict(type='SelfAttention'))
-    state = softmax.state_dict()
-    state._metadata['']['version'] = 1
-    softmax.load_state_dict(state)
-    assert sum('are of version 1' in line for line in log) == 1
+    message = 'are of lisa_mm 0.1, whose attention was not divided'
+    assert sum(message in line for line in log) == 1
+    for attention in (
+        dict(type='SelfAttention'),
+        dict(type='StructureAwareAttention', boundary='circular'),
+    ):
+        other = mini(attention=attention)
+        state = other.state_dict()
+        state._metadata['']['version'] = 1
+        other.load_state_dict(state)
+    assert sum(message in line for line in log) == 1
 
 
 @pytest.mark.parametrize(
