@@ -1,7 +1,7 @@
 """UperNet with a light head on a LiSA of 0.7M parameters, from scratch, on small label maps.
 
-What upernet_lisa_t_custom.py is, with images half as large: scaled to fit
-256 x 256 and trained on in crops of 128 x 128.
+The recipe of upernet_lisa_t_custom.py with images half as large, scaled to fit 256 x 256 and
+trained on in crops of 128 x 128; without drop path, and with larger steps.
 """
 
 _base_ = './upernet_lisa_t_custom.py'
@@ -26,7 +26,7 @@ model = dict(
     decode_head=dict(in_channels=[32, 64, 96, 128]),
     auxiliary_head=dict(in_channels=96),
 )
-optim_wrapper = dict(optimizer=dict(lr=0.002))  # as small networks like it
+optim_wrapper = dict(optimizer=dict(lr=0.002))  # that of lisa_mini_custom.py
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
