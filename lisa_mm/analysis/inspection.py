@@ -62,9 +62,19 @@ def load_model(cfg: Config, checkpoint: str | os.PathLike | None = None) -> nn.M
                 logger='current',
                 level=logging.WARNING,
             )
-        missing = model.load_state_dict(weights, strict=False).missing_keys
-        backbones = (name for name, module in model.named_modules() if isinstance(module, LiSA))
-        lacking = [key for name in backbones for key in missing if key.startswith(f'{name}.')]
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+        backbones = [name for name, module in model.named_modules() if isinstance(module, LiSA)]
+        lacking, extra = (
+            [key for key in keys if key.startswith(tuple(f'{name}.' for name in backbones))]
+            for keys in (missing, unexpected)
+        )
+        if extra:
+            print_log(
+                f'{os.fspath(checkpoint)} holds {len(extra)} tensors that the backbone has not, '
+                f'the first: {extra[0]}. Was it trained with another attention?',
+                logger='current',
+                level=logging.WARNING,
+            )
         if lacking:  # they would be random, and taken for trained
             raise CheckpointError(
                 f'{os.fspath(checkpoint)} lacks {len(lacking)} tensors of the backbone, or has '

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -89,13 +91,16 @@ def test_weights_of_another_model(tmp_path):
         load_model(config('mmpretrain'), tmp_path / 'weights.pth')
 
 
-def test_weights_of_another_attention(tmp_path):
+def test_weights_of_another_attention(tmp_path, log):
     """What is not in the checkpoint would stay random, and be taken for trained."""
     cfg = config('mmpretrain')
     torch.save(dict(state_dict=load_model(cfg).state_dict(), meta={}), tmp_path / 'weights.pth')
     load_model(cfg, tmp_path / 'weights.pth')
     cfg.model.backbone.attention = dict(type='EfficientAttention')
+    assert not any('another attention' in line for line in log)
     load_model(cfg, tmp_path / 'weights.pth')  # has no tensors of its own
+    message = r'holds 10 tensors that the backbone has not, .*rpe_encoder. Was it trained with'
+    assert sum(bool(re.search(message, line)) for line in log) == 1
     cfg.model.backbone.attention = dict(type='WindowAttention')
     with pytest.raises(ValueError, match=r'lacks \d+ tensors of the backbone, .*rpe_bias'):
         load_model(cfg, tmp_path / 'weights.pth')
